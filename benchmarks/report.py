@@ -1,0 +1,168 @@
+"""Tables of what was measured, for the terminal and for the README."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+BEGIN, END = "<!-- reach:begin -->", "<!-- reach:end -->"
+Results = dict[str, Any]
+
+
+@dataclass
+class Section:
+    """One table with what it aims at."""
+
+    title: str
+    aim: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]] = field(default_factory=list)
+
+
+def print_report(results: Results, console: Console) -> None:
+    """Print every table that has a row, and the machine."""
+    console.print(f"\n[bold]Machine[/bold]  {machine_line(results)}")
+    for section in sections(results):
+        table = Table(*section.columns, title=section.title, caption=section.aim, title_justify="left")
+        for row in section.rows:
+            table.add_row(*row)
+        console.print(table)
+
+
+def update_readme(path: Path, results: Results) -> None:
+    """Replace what stands between the marks of a Markdown file.
+
+    Raises:
+        SystemExit: The marks are not there.
+    """
+    text = path.read_text()
+    if BEGIN not in text or END not in text:
+        raise SystemExit(f"{path} has no {BEGIN} ... {END}.")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
+
+
+def markdown(results: Results) -> str:
+    """The tables as Markdown."""
+    lines = [f"Machine: {machine_line(results)}."]
+    for section in sections(results):
+        lines += ["", f"**{section.title}** ({section.aim})", "", "| " + " | ".join(section.columns) + " |"]
+        lines += ["|" + "---|" * len(section.columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in section.rows]
+    return "\n".join(lines)
+
+
+def machine_line(results: Results) -> str:
+    """The machine in one line."""
+    m = results["machine"]
+    return f"{m['processor']}, {m['cores']} cores, {m['memory']}, GPU {m['gpu']}, {m['system']}, {m['packages']}"
+
+
+def sections(results: Results) -> list[Section]:
+    """All tables that have a row."""
+    made = [_frontend(results), _masks(results), _plates(results, "plates"), _light(results), _bad_input(results)]
+    made += [_plates(results, "gpu"), _rasterizer(results)]
+    return [section for section in made if section.rows]
+
+
+def _of(results: Results, prefix: str) -> list[tuple[str, Results]]:
+    """Measurements whose key starts with ``prefix``, by what follows it."""
+    return [(key.removeprefix(prefix), value) for key, value in sorted(results.items()) if key.startswith(prefix)]
+
+
+def _number(record: Results, key: str, digits: int, factor: float = 1.0) -> str:
+    if "failed" in record:
+        return "failed"
+    return f"{record[key] * factor:.{digits}f}" if key in record else "-"
+
+
+def _cost(record: Results) -> tuple[str, ...]:
+    return (_number(record, "wall_s", 0), _number(record, "cpu_s", 0), _number(record, "peak_mb", 0))
+
+
+def _frontend(results: Results) -> Section:
+    section = Section(
+        "Front end, sets with true cameras",
+        "aims: 40 frames of 480x270 under 180 s, memory under 8000 MB, ATE at most 2 % of the path, focal within 10 %, "
+        "J at least 0.70",
+        ("set", "frames", "size", "wall s", "CPU s", "peak MB", "camera", "ATE %", "focal error %", "J"),
+    )
+    for name, r in _of(results, "frontend/"):
+        truth = (_number(r, "ate_percent", 2), _number(r, "focal_error", 1, 100), _number(r, "J", 3))
+        section.rows.append(
+            (name, str(r.get("frames")), r.get("size", "-"), *_cost(r), r.get("camera_kind", "-"), *truth)
+        )
+    return section
+
+
+def _masks(results: Results) -> Section:
+    section = Section(
+        "Front end, other sets",
+        "aims: mean J over the davis sets at least 0.66, none under 0.40, under 1 s a frame",
+        ("set", "frames", "size", "s a frame", "peak MB", "camera", "J"),
+    )
+    records = _of(results, "masks/")
+    for name, r in records:
+        cost = (_number(r, "seconds_per_frame", 2), _number(r, "peak_mb", 0))
+        section.rows.append(
+            (name, str(r.get("frames")), r.get("size", "-"), *cost, r.get("camera_kind", "-"), _number(r, "J", 3))
+        )
+    scores = [r["J"] for _, r in records if "J" in r]
+    if scores:
+        section.rows.append((f"mean of {len(scores)}", "", "", "", "", "", f"{mean(scores):.3f}"))
+    return section
+
+
+def _plates(results: Results, part: str) -> Section:
+    section = Section(
+        "Clean plates, dB at the training cameras" + (", on the GPU" if part == "gpu" else ""),
+        "hidden: under the true mask but seen static in some frame; static: away from it. Aims: hidden at least 20 and "
+        "5 above plain splatfacto, static at most 0.2 below",
+        ("set", "method", "hidden", "plain", "gain", "static", "plain", "gain", "it/s", "wall s", "peak MB"),
+    )
+    for name, r in _of(results, f"{part}/"):
+        plain = results.get(f"{part}/{name}/plain")
+        if plain is None:
+            continue
+        figures: list[str] = []
+        for key in ("psnr_hidden", "psnr_static"):
+            figures += [_number(r, key, 2), _number(plain, key, 2)]
+            figures.append(f"{r[key] - plain[key]:+.2f}" if key in r and key in plain else "-")
+        end = (_number(r, "iterations_per_s", 2), _number(r, "wall_s", 0), _number(r, "peak_mb", 0))
+        set_name, method = name.split("/")
+        section.rows.append((set_name, method, *figures, *end))
+    return section
+
+
+def _light(results: Results) -> Section:
+    section = Section(
+        "ns-train das3r-light from video to checkpoint, start-up and front end included",
+        "aim: 40 frames of 480x270 under 900 s",
+        ("set", "wall s", "CPU s", "peak MB", "checkpoint MB"),
+    )
+    section.rows = [(name, *_cost(r), _number(r, "checkpoint_mb", 1)) for name, r in _of(results, "light/")]
+    return section
+
+
+def _bad_input(results: Results) -> Section:
+    section = Section(
+        "Bad input to ns-train das3r-light",
+        "aims: under 20 s, an exit code that is not 0, no traceback",
+        ("case", "wall s", "CPU s", "exit code", "traceback", "said"),
+    )
+    for name, r in _of(results, "bad-input/"):
+        traceback = "yes" if r.get("traceback") else "no"
+        section.rows.append((name, *_cost(r)[:2], str(r.get("exit_code", "-")), traceback, r.get("said", "-")))
+    return section
+
+
+def _rasterizer(results: Results) -> Section:
+    section = Section("Rasteriser", "the CPU kernels against gsplat's CUDA ones on the same Gaussians", ("printed",))
+    record = results.get("gpu/rasterizer", {})
+    section.rows = [(line.strip(),) for line in record.get("printed", [])]
+    return section

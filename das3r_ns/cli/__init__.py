@@ -1,0 +1,1 @@
+"""The ``das3r`` command: one module per subcommand."""

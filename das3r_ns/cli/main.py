@@ -1,0 +1,39 @@
+"""Entry point of the ``das3r`` command. Subcommands import what is heavy when they run, so ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from das3r_ns.cli.demo import DemoCommand
+from das3r_ns.cli.masks import MasksCommand
+from das3r_ns.errors import Das3rError
+
+Command = (
+    Annotated[DemoCommand, tyro.conf.subcommand("demo", prefix_name=False)]
+    | Annotated[MasksCommand, tyro.conf.subcommand("masks", prefix_name=False)]
+)
+
+INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C ended."""
+
+
+def entrypoint(args: Sequence[str] | None = None) -> None:
+    """Parse the command line and run the subcommand; errors the user can mend are printed without a traceback."""
+    command = tyro.cli(
+        Command,  # pyright: ignore[reportArgumentType]
+        prog="das3r",
+        description="The clean static 3D scene out of any casual video. Training: `ns-train das3r --data VIDEO`.",
+        args=args,
+    )
+    try:
+        command.run()
+    except Das3rError as error:
+        print(f"das3r: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("das3r: interrupted; nothing half-written was left behind.", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,1 @@
+"""Metrics and protocols that judge cameras, masks and renders against ground truth."""

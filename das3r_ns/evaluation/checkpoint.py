@@ -1,0 +1,51 @@
+"""Opens a trained run and renders its training views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from nerfstudio.utils.eval_utils import eval_setup
+
+from das3r_ns.errors import Das3rError
+
+
+def open_run(config_path: Path) -> Pipeline:
+    """Pipeline of a run with its latest checkpoint, ready to render.
+
+    Args:
+        config_path: The ``config.yml`` that ``ns-train`` wrote.
+
+    Raises:
+        Das3rError: There is no such file.
+    """
+    if not config_path.is_file():
+        raise Das3rError(f"{config_path} is not a file. Name the config.yml of a run that ns-train finished.")
+    return eval_setup(config_path, test_mode="inference")[1]
+
+
+def training_images(pipeline: Pipeline) -> InputDataset:
+    """The images, masks and cameras that a run is trained on."""
+    dataset = pipeline.datamanager.train_dataset
+    assert dataset is not None
+    return dataset
+
+
+@torch.no_grad()
+def render_training_view(pipeline: Pipeline, index: int) -> dict[str, Float[np.ndarray, "H W C"]]:
+    """Every output of the model at the camera of a training image, as float32 arrays.
+
+    Args:
+        pipeline: A das3r pipeline, trained or opened.
+        index: Number of the training image.
+    """
+    camera = training_images(pipeline).cameras[index : index + 1].to(pipeline.device)
+    # What the data manager adds in training: by it the model finds the pose it refined for this image.
+    camera.metadata = {"cam_idx": index}
+    pipeline.model.eval()
+    outputs = pipeline.model.get_outputs_for_camera(camera)
+    return {key: value.float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}

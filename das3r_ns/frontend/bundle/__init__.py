@@ -1,0 +1,1 @@
+"""Dense bundle adjustment over optical flow."""

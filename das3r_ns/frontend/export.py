@@ -1,0 +1,187 @@
+"""A SceneEstimate as pictures, text and points that other programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.codec
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
+from das3r_ns.frontend.geometry import resize_intrinsics
+from das3r_ns.frontend.run import PreparedScene
+from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.progress import Progress
+
+MARKER = "das3r.json"
+"""Holds where the folder's content comes from; tells our folders from others."""
+MAX_POINTS = 1_000_000
+MOVES = 0.5
+"""Dynamic probability from which a pixel is in the mask."""
+TINT = (255, 40, 40)
+
+
+def export_masks(scene: PreparedScene, directory: Path, progress: Progress) -> None:
+    """Write masks, depth, cameras and points of a video.
+
+    ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size of the video; ``poses.txt`` and
+    ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5, 0.5).
+
+    Args:
+        scene: The video and its estimate.
+        directory: Folder to write; an earlier output in it is replaced.
+        progress: Where to report.
+
+    Raises:
+        Das3rError: The folder holds something else, or cannot be written.
+    """
+    directory = directory.resolve()
+    check_output_directory(directory, MARKER)
+    try:
+        with temporary_directory(directory) as temporary:
+            _write_pictures(scene, temporary, progress)
+            _write_cameras(scene, temporary)
+            with progress.stage("Fusing points"):
+                write_points(scene, temporary / "points.ply")
+            summary = {
+                "data": str(scene.data),
+                "frame_names": scene.estimate.frame_names,
+                "camera_kind": scene.estimate.camera_kind,
+                "provenance": scene.estimate.provenance,
+            }
+            (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+            replace_directory(temporary, directory)
+    except OSError as error:
+        raise Das3rError(f"The masks cannot be written to {directory}: {error}.") from error
+
+
+def _write_pictures(scene: PreparedScene, directory: Path, progress: Progress) -> None:
+    estimate, size = scene.estimate, scene.original_size
+    for folder in ("masks", "soft", "depth"):
+        (directory / folder).mkdir()
+    near, far = _disparity_range(estimate)
+    with progress.stage("Writing masks", estimate.num_frames) as advance:
+        for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
+            soft = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
+            name = f"{number:05d}.png"
+            _write_png(directory / "masks" / name, np.where(soft >= MOVES, 255, 0).astype(np.uint8))
+            _write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
+            picture = cv2.resize(depth_picture(depth, near, far), size, interpolation=cv2.INTER_LINEAR)
+            _write_png(directory / "depth" / name, picture[..., ::-1])
+            advance()
+    with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
+        write_video(directory / "overlay.mp4", _overlays(scene, advance), scene.fps)
+
+
+def _disparity_range(estimate: SceneEstimate) -> tuple[float, float]:
+    """One scale for the whole video, so that colours mean the same in every frame."""
+    disparity = 1.0 / estimate.depth[:, ::4, ::4]
+    far, near = np.percentile(disparity, [1, 99])
+    return float(near), float(far)
+
+
+def depth_picture(depth: Float[np.ndarray, "H W"], near: float, far: float) -> UInt8[np.ndarray, "H W 3"]:
+    """Depth in colours (RGB), red near and blue far, even in inverse depth.
+
+    Args:
+        depth: Camera z.
+        near: Inverse depth that becomes the nearest colour.
+        far: Inverse depth that becomes the farthest colour.
+    """
+    level = (1.0 / depth - far) / max(near - far, 1e-9)
+    colours = cv2.applyColorMap((level.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+    return colours[..., ::-1]
+
+
+def overlay(image: UInt8[np.ndarray, "H W 3"], probability: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
+    """The frame with what moves tinted by its dynamic probability, and the mask's outline."""
+    weight = 0.6 * probability[..., None]
+    tinted = np.rint(image * (1 - weight) + np.array(TINT) * weight).astype(np.uint8)
+    mask = (probability >= MOVES).astype(np.uint8)
+    outline, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(tinted, outline, -1, (255, 255, 255), 1)
+
+
+def _overlays(scene: PreparedScene, advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    for path, probability in zip(scene.image_paths, scene.estimate.dynamic_probability, strict=True):
+        yield overlay(_read_png(path), probability)
+        advance()
+
+
+def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
+    """Encode RGB frames of even size as MP4: H.264 where FFmpeg has an encoder for it, else MPEG-4 part 2."""
+    codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
+    with av.open(str(path), "w") as container:
+        stream = None
+        for image in images:
+            if stream is None:
+                stream = container.add_stream(codec, rate=Fraction(max(fps, 1.0)).limit_denominator(1000))
+                stream.height, stream.width = image.shape[:2]
+                stream.pix_fmt = "yuv420p"
+                stream.bit_rate = 8 * image.shape[0] * image.shape[1]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            container.mux(stream.encode(frame))
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def _write_cameras(scene: PreparedScene, directory: Path) -> None:
+    estimate, (width, height) = scene.estimate, scene.original_size
+    lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in estimate.c2w_cv)
+    (directory / "poses.txt").write_text("\n".join(lines) + "\n")
+    matrix = resize_intrinsics(estimate.intrinsics[0], (estimate.width, estimate.height), (width, height))
+    intrinsics = {
+        "width": width,
+        "height": height,
+        "fx": float(matrix[0, 0]),
+        "fy": float(matrix[1, 1]),
+        "cx": float(matrix[0, 2]),
+        "cy": float(matrix[1, 2]),
+        "pixel_center": 0.5,
+        "model": "PINHOLE",
+    }
+    (directory / "intrinsics.json").write_text(json.dumps(intrinsics, indent=1) + "\n")
+
+
+def write_points(scene: PreparedScene, path: Path) -> None:
+    """Write the static scene as coloured points, binary PLY, world frame of the estimate."""
+    from das3r_ns.points import fused_points
+
+    images = np.stack([_read_png(image) for image in scene.image_paths])
+    points = fused_points(scene.estimate, images, range(scene.estimate.num_frames), MAX_POINTS)
+    vertices = np.empty(len(points.xyz), dtype=[(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in "rgb"])
+    for column, axis in enumerate("xyz"):
+        vertices[axis] = points.xyz[:, column]
+    for column, channel in enumerate("rgb"):
+        vertices[channel] = points.rgb[:, column]
+    properties = [f"property float {axis}" for axis in "xyz"]
+    properties += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        f"element vertex {len(vertices)}",
+        *properties,
+        "end_header",
+        "",
+    ]
+    with path.open("wb") as file:
+        file.write("\n".join(header).encode())
+        file.write(vertices.tobytes())
+
+
+def _read_png(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise Das3rError(f"The cached frame {path} cannot be read. Delete its folder and start again.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

@@ -1,0 +1,101 @@
+"""The front end that needs no trained weights: optical flow, bundle adjustment, motion evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from threadpoolctl import threadpool_limits
+
+from das3r_ns.frontend import geometry as geo
+from das3r_ns.frontend.bundle_adjustment import BundleResult, bundle_adjust
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.depth import dense_depth
+from das3r_ns.frontend.flow import PairFlows, dis_flow, strided_pairs
+from das3r_ns.frontend.masks import dynamic_probability
+from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.progress import Progress
+
+FLOW_LONG_SIDE = 427
+"""Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
+both small. Cameras are solved and motion is judged at this size; depth and masks then follow the picture's edges."""
+
+STRIDES = (1, 2, 4, 8, 16)
+"""Distances in frames between which flow is computed: the short ones show what moves, the long ones have parallax."""
+
+
+# The linear systems are small and many: BLAS threads wait for each other longer than they work (five times slower).
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def estimate(
+    images: UInt8[np.ndarray, "N H W 3"], names: list[str], config: FrontEndConfig, progress: Progress
+) -> SceneEstimate:
+    """Cameras, depth and dynamic probability of a video from its optical flow alone.
+
+    Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
+    then without what moves.
+
+    Args:
+        images: RGB frames at the working resolution, at least two.
+        names: Name of each frame.
+        config: Settings of the front end; this one has none of its own.
+        progress: Where to report.
+
+    Returns:
+        The scene estimate at the resolution of ``images``; its messages say what the camera did.
+    """
+    del config
+    count, height, width = images.shape[:3]
+    pairs = strided_pairs(count, STRIDES)
+    flow_images = shrink(images, FLOW_LONG_SIDE)
+    with progress.stage("Optical flow", len(pairs)) as advance:
+        flows = dis_flow(flow_images, pairs, advance)
+    with progress.stage("Cameras"):
+        first = bundle_adjust(flows)
+    with progress.stage("Depth", 2 * count) as advance:
+        rigid = _rigid_prediction(first, flows, flow_images, advance)
+    with progress.stage("What moves", count) as advance:
+        dynamic = dynamic_probability(images, flows, rigid, advance)
+    flow_size = (flows.width, flows.height)
+    static_weight = np.stack([cv2.resize(1 - p, flow_size, interpolation=cv2.INTER_AREA) for p in dynamic])
+    with progress.stage("Cameras"):
+        result = bundle_adjust(flows, static_weight, initial=first)
+    with progress.stage("Depth", 2 * count) as advance:
+        depth, confidence = dense_depth(flows, result, images, static_weight, advance)
+    for message in result.messages:
+        progress.say(message)
+    intrinsics = geo.resize_intrinsics(result.intrinsics, flow_size, (width, height))
+    return SceneEstimate(
+        frame_names=names,
+        c2w_cv=result.c2w_cv,
+        intrinsics=np.repeat(intrinsics[None], count, axis=0),
+        depth=depth,
+        confidence=confidence,
+        dynamic_probability=dynamic,
+        camera_kind=result.camera_kind,
+        provenance={"flow_residual": result.residual, "focal_std": result.focal_std},
+    )
+
+
+def _rigid_prediction(
+    bundle: BundleResult, flows: PairFlows, flow_images: UInt8[np.ndarray, "N H W 3"], on_frame: Callable[[], None]
+) -> RigidPrediction:
+    """What a static world would look like, at the resolution of the flow."""
+    depth, confidence = dense_depth(flows, bundle, flow_images, on_frame=on_frame)
+    return RigidPrediction(
+        depth=depth,
+        reliability=confidence,
+        intrinsics=np.repeat(bundle.intrinsics[None], len(depth), axis=0),
+        c2w_cv=bundle.c2w_cv,
+        camera_kind=bundle.camera_kind,
+    )
+
+
+def shrink(images: UInt8[np.ndarray, "N H W 3"], long_side: int) -> UInt8[np.ndarray, "N h w 3"]:
+    """The frames with their longer side at most ``long_side``."""
+    height, width = images.shape[1:3]
+    scale = min(1.0, long_side / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])

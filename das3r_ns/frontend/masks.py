@@ -1,0 +1,165 @@
+"""From motion evidence to the dynamic probability of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.csgraph import laplacian
+from scipy.sparse.linalg import cg
+from skimage.filters import threshold_otsu
+
+from das3r_ns.frontend.flow import PairFlows
+from das3r_ns.frontend.motion import EvidenceMaps, RigidPrediction, motion_evidence
+
+MOTION_ALONE = 0.35
+"""What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
+
+PRIOR_CONFIDENCE = 0.02
+"""Confidence of a superpixel of which nothing is known, against 1 where both flow and colours speak."""
+
+SPATIAL_STRENGTH = 2.0
+TEMPORAL_STRENGTH = 12.0
+
+MIN_CONTRAST = 0.25
+"""Least difference in evidence between what moves and what does not: a clip with less has no movers."""
+
+BAND = (0.2, 0.5, 0.65)
+"""Relative evidence from which a pixel is undecided, more likely moving than not, and surely moving."""
+
+MIN_COMPONENT = 0.2
+"""Parts of a frame's mask smaller than this share of its largest one are left out."""
+
+EDGE_BLUR = 0.8
+"""Standard deviation, in pixels, of the soft edge of the dynamic probability."""
+
+
+def dynamic_probability(
+    images: UInt8[np.ndarray, "N H W 3"],
+    flows: PairFlows,
+    rigid: RigidPrediction | None = None,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Float[np.ndarray, "N H W"]:
+    """Dynamic probability of every pixel of a clip, from optical flow and colours alone.
+
+    Args:
+        images: RGB frames at the working resolution.
+        flows: Optical flow between them, at its own (smaller) resolution.
+        rigid: What bundle adjustment predicts of a static world, or None where it found nothing.
+        on_progress: Called once for each frame.
+
+    Returns:
+        Probability that what the pixel shows moves, float32; 0.5 is the decision, and edges follow the image.
+    """
+    evidence = motion_evidence(images, flows, rigid, on_progress)
+    relative = relative_evidence(smooth(evidence, *fuse(evidence)))
+    regions = evidence.regions
+
+    def one(t: int) -> Float[np.ndarray, "H W"]:
+        small = relative[regions.labels[t]].astype(np.float32)
+        size = (images.shape[2], images.shape[1])
+        mask = segment_frame(images[t], cv2.resize(small, size, interpolation=cv2.INTER_LINEAR))
+        return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), EDGE_BLUR)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return np.stack(list(pool.map(one, range(len(images)))))
+
+
+def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+    """Weigh the cues of each superpixel by what they are worth there.
+
+    Where the picture has texture, its colours tell motion from a static world by themselves, and sharply. Elsewhere the
+    flow has to do, for less. Before a camera on a tripod, what looks like the median image of the clip hardly moves,
+    and what does not may be a mover that has stopped.
+
+    Returns:
+        Evidence of motion, 0 to 1, and the confidence in it.
+    """
+    motion = np.sqrt(evidence.motion * evidence.separation)
+    weight = evidence.colour_weight
+    value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * motion
+    # Flow that agrees with a static world is proof enough of it, texture or not.
+    confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
+    if evidence.plate is not None:
+        value = value * np.sqrt(evidence.plate)
+        confidence = confidence * (1 - evidence.plate * (1 - value))
+    return value, PRIOR_CONFIDENCE + confidence
+
+
+def smooth(
+    evidence: EvidenceMaps, value: Float[np.ndarray, " S"], confidence: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Evidence that varies little between superpixels that look alike and move together, in space and time.
+
+    Minimises sum c (x - u)^2 + sum w (x_i - x_j)^2 over the whole clip, a sparse linear system.
+    """
+    regions = evidence.regions
+    distance = _colour_distance(regions.colour, regions.edges)
+    likeness = np.exp(-distance / max(float(distance.mean()), 1e-6) - 2 * evidence.boundary)
+    spatial = SPATIAL_STRENGTH * np.sqrt(regions.edge_length) / 4 * likeness
+    temporal = evidence.link_share * np.exp(-_colour_distance(regions.colour, evidence.links) / 200)
+    first, second = np.concatenate([regions.edges, evidence.links]).T
+    weights = np.concatenate([spatial, TEMPORAL_STRENGTH * temporal])
+    graph = coo_matrix((weights, (first, second)), shape=(regions.count, regions.count)).tocsr()
+    system = (diags(confidence) + laplacian(graph + graph.T)).tocsr()
+    solution, _ = cg(
+        system, confidence * value, x0=value, rtol=1e-4, maxiter=300, M=diags(1 / np.maximum(system.diagonal(), 1e-9))
+    )
+    return np.clip(solution, 0, 1)
+
+
+def _colour_distance(colour: Float[np.ndarray, "S 3"], edges: Int[np.ndarray, "E 2"]) -> Float[np.ndarray, " E"]:
+    return ((colour[edges[:, 0]] - colour[edges[:, 1]]) ** 2).sum(axis=1)
+
+
+def relative_evidence(value: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Rescale so that what is static in the clip lies at 0 and what moves at 1, unless nothing does.
+
+    The two classes are Otsu's (1979). They are never taken to be closer than :data:`MIN_CONTRAST`, so that the noise of
+    a static clip is not split in two.
+    """
+    if np.ptp(value) < 1e-6:
+        return np.zeros_like(value)
+    moving = value > threshold_otsu(value)
+    static_mean, moving_mean = value[~moving].mean(), value[moving].mean()
+    return (value - static_mean) / max(moving_mean - static_mean, MIN_CONTRAST)
+
+
+def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The mask of one frame, its edge moved to where the colours change (GrabCut; Rother et al., SIGGRAPH 2004).
+
+    Only what is nearly undecided may change; a wide band would let the colours carry away whole objects.
+
+    Args:
+        image: RGB.
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    undecided, likely, sure = BAND
+    mask = _drop_specks(relative, likely, sure)
+    labels = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    labels[(relative >= undecided) & (relative <= likely)] = cv2.GC_PR_BGD
+    labels[mask] = cv2.GC_PR_FGD
+    labels[mask & (relative > sure)] = cv2.GC_FGD
+    if min(np.count_nonzero(mask), np.count_nonzero(~mask)) < 50:
+        return mask
+    cv2.setRNGSeed(0)
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+
+def _drop_specks(relative: Float[np.ndarray, "H W"], likely: float, sure: float) -> Bool[np.ndarray, "H W"]:
+    """Where ``relative`` exceeds ``likely``, without parts that are small against the largest and nowhere ``sure``."""
+    mask = relative > likely
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    area = stats[:, cv2.CC_STAT_AREA]
+    keep = area >= MIN_COMPONENT * area[1:].max()
+    keep[labels[relative > sure]] = True
+    keep[0] = False
+    return keep[labels]

@@ -1,0 +1,73 @@
+"""SceneEstimate: the only thing that passes from a front end to the splats."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+CameraKind = Literal["general", "rotation", "tripod"]
+"""What the camera did: ``general`` has parallax (depth is measured), ``rotation`` turned without parallax (depth is a
+smooth guess), ``tripod`` stood still (all poses are equal)."""
+
+
+@dataclass(frozen=True)
+class SceneEstimate:
+    """Cameras, depth and dynamic probability of every frame of one video.
+
+    N frames of H x W pixels at the working resolution. Pixel (row 0, column 0) has its centre at (0.5, 0.5). The world
+    frame is the camera frame of frame 0 and its unit of length is arbitrary.
+    """
+
+    frame_names: list[str]
+    """Name of each frame, in time order."""
+    c2w_cv: Float[np.ndarray, "N 4 4"]
+    """Camera-to-world, OpenCV axes (x right, y down, z forward), float64."""
+    intrinsics: Float[np.ndarray, "N 3 3"]
+    """Pinhole matrix in pixels of the working resolution, float64."""
+    depth: Float[np.ndarray, "N H W"]
+    """Camera z, in world units, float32, positive and finite everywhere."""
+    confidence: Float[np.ndarray, "N H W"]
+    """How well the depth is measured, 0 (a guess) to 1, float32."""
+    dynamic_probability: Float[np.ndarray, "N H W"]
+    """Probability that what the pixel shows moves, 0 to 1, float32."""
+    camera_kind: CameraKind = "general"
+    """Whether the depth could be measured at all."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Front end, version, settings, seconds per stage and what was said to the user; JSON values only."""
+
+    def __post_init__(self) -> None:
+        n, h, w = self.depth.shape
+        shapes = {
+            "c2w_cv": (n, 4, 4),
+            "intrinsics": (n, 3, 3),
+            "confidence": (n, h, w),
+            "dynamic_probability": (n, h, w),
+        }
+        for name, shape in shapes.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"SceneEstimate.{name} has shape {getattr(self, name).shape}, expected {shape}")
+        if len(self.frame_names) != n:
+            raise ValueError(f"SceneEstimate.frame_names holds {len(self.frame_names)} names for {n} frames")
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                raise ValueError(f"SceneEstimate.{item.name} holds a value that is not finite")
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames N."""
+        return self.depth.shape[0]
+
+    @property
+    def height(self) -> int:
+        """Height H of the working resolution, in pixels."""
+        return self.depth.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width W of the working resolution, in pixels."""
+        return self.depth.shape[2]

@@ -1,0 +1,212 @@
+"""L1 and structural similarity (Wang et al. 2004, "Image quality assessment", eq. 13) of the static part of a frame.
+
+Ordinary masked SSIM multiplies both pictures by the mask, so that the mask's outline becomes the strongest edge of
+both: structure that agrees perfectly, and which hides what happens beside it. Here the local means, variances and the
+covariance are *weighted* by the static weight W instead (normalised convolution, Knutsson & Westin 1993): a window that
+straddles the edge of a mask sees only its static pixels, one that straddles the edge of the picture only those inside
+it, and where W is constant every statistic is the ordinary one. A pixel of weight zero has no influence at all, neither
+in value nor in gradient.
+
+:func:`l1_ssim_loss` dispatches: on the CPU a hand-derived gradient (OpenCV's separable filter is a hundred times
+quicker there than torch's convolution), elsewhere plain torch, which is also the reference the tests compare with.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from das3r_ns.rasterization._threads import kernel, launch
+
+WINDOW = 11
+SIGMA = 1.5
+C1 = 0.01**2
+C2 = 0.03**2
+_TINY = 1e-12
+"""Below every weight that matters (W is stored in 1/65535 steps), above float32's denormals."""
+
+
+def gaussian_window() -> Float[np.ndarray, "11"]:
+    """The normalised window of the original SSIM: 11 taps, sigma 1.5 pixels, float32."""
+    x = np.arange(WINDOW, dtype=np.float64) - WINDOW // 2
+    taps = np.exp(-0.5 * (x / SIGMA) ** 2)
+    return (taps / taps.sum()).astype(np.float32)
+
+
+def weighted_ssim(
+    rendered: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], weight: Float[Tensor, "H W 1"]
+) -> Float[Tensor, ""]:
+    """SSIM over the static part of a frame: sum(W * ssim) / sum(W), in [-1, 1].
+
+    Args:
+        rendered: the render, values in [0, 1]; the only argument that receives a gradient.
+        target: the frame, values in [0, 1].
+        weight: static weight W in [0, 1].
+
+    Returns:
+        The weighted mean of the local SSIM, averaged over the channels; 0 with a zero gradient where all of W is 0.
+    """
+    return (weight.sum() > _TINY).to(rendered.dtype) - l1_ssim_loss(rendered, target, weight, 1.0)
+
+
+def l1_ssim_loss(
+    rendered: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"],
+    weight: Float[Tensor, "H W 1"],
+    ssim_lambda: float,
+) -> Float[Tensor, ""]:
+    """(1 - lambda) L1 + lambda (1 - SSIM), both means over the weight; 0 where all of it is 0.
+
+    Args:
+        rendered: the render; the only argument that receives a gradient.
+        target: the frame.
+        weight: static weight W in [0, 1].
+        ssim_lambda: share of the SSIM term.
+    """
+    if rendered.device.type == "cpu" and rendered.dtype == torch.float32:
+        return _FusedLoss.apply(rendered, target, weight, ssim_lambda)  # type: ignore[return-value]
+    return l1_ssim_loss_reference(rendered, target, weight, ssim_lambda)
+
+
+def l1_ssim_loss_reference(
+    rendered: Float[Tensor, "H W 3"],
+    target: Float[Tensor, "H W 3"],
+    weight: Float[Tensor, "H W 1"],
+    ssim_lambda: float,
+) -> Float[Tensor, ""]:
+    """What l1_ssim_loss computes, in plain torch: for other devices and dtypes, and for the tests."""
+    local = (1 - ssim_lambda) * (rendered - target).abs()
+    if ssim_lambda > 0:
+        local = local + ssim_lambda * (1 - weighted_ssim_map(rendered, target, weight))
+    return (weight * local).sum() / (3 * weight.sum()).clamp_min(_TINY)
+
+
+def weighted_ssim_map(
+    rendered: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], weight: Float[Tensor, "H W 1"]
+) -> Float[Tensor, "H W 3"]:
+    """Local SSIM with windows weighted by ``weight``, in plain torch at any dtype (arguments as in weighted_ssim)."""
+    x, y, w = (image.permute(2, 0, 1) for image in (rendered, target, weight))
+    norm = _blur(w).clamp_min(_TINY)
+    moments = _blur(torch.cat([w * x, w * y, w * x * x, w * y * y, w * x * y])) / norm
+    return _local_ssim(moments).permute(1, 2, 0)
+
+
+def plain_ssim(x: Float[Tensor, "H W 3"], y: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
+    """SSIM as 3D Gaussian Splatting computes it: windows zero-padded at the border, mean over the picture."""
+    x, y = x.permute(2, 0, 1), y.permute(2, 0, 1)
+    return _local_ssim(_blur(torch.cat([x, y, x * x, y * y, x * y]))).mean()
+
+
+def _local_ssim(moments: Float[Tensor, "15 H W"]) -> Float[Tensor, "3 H W"]:
+    """Eq. 13 from the local means of x, y, x², y² and xy, three channels each."""
+    mean_x, mean_y, xx, yy, xy = moments.split(3)
+    numerator = (2 * mean_x * mean_y + C1) * (2 * (xy - mean_x * mean_y) + C2)
+    denominator = (mean_x**2 + mean_y**2 + C1) * (xx - mean_x**2 + yy - mean_y**2 + C2)
+    return numerator / denominator
+
+
+def _blur(maps: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
+    taps = torch.from_numpy(gaussian_window()).to(maps)
+    blurred = F.conv2d(maps[:, None], taps.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
+    return F.conv2d(blurred, taps.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))[:, 0]
+
+
+def _blur_array(maps: Float[np.ndarray, "H W C"]) -> Float[np.ndarray, "H W C"]:
+    taps = gaussian_window()
+    return cv2.sepFilter2D(maps, -1, taps, taps, borderType=cv2.BORDER_CONSTANT)
+
+
+class _FusedLoss(torch.autograd.Function):
+    """Value and gradient of (1 - lambda) L1 + lambda (1 - SSIM) in one go; the backward pass is a multiplication."""
+
+    @staticmethod
+    def forward(ctx, rendered, target, weight, ssim_lambda):
+        x, y, w = (image.detach().contiguous().numpy() for image in (rendered, target, weight))
+        height, width = w.shape[:2]
+        moments = np.empty((height, width, 16), np.float32)
+        l1_sums, ssim_sums = np.empty(height), np.empty(height)
+        launch(_weighted_moments, x, y, w, moments, l1_sums)
+        gradient = np.empty((height, width, 9), np.float32)
+        launch(_ssim_of_moments, _blur_array(moments), w, ssim_sums, gradient)
+        total = 3.0 * float(weight.sum())
+        scale = 1.0 / total if total > _TINY else 0.0
+        if ctx.needs_input_grad[0]:
+            to_rendered = np.empty((height, width, 3), np.float32)
+            shares = np.float32((1 - ssim_lambda) * scale), np.float32(-ssim_lambda * scale)
+            # The window is symmetric and zero beyond the picture, so the blur is its own adjoint.
+            launch(_gradient_to_rendered, _blur_array(gradient), x, y, w, *shares, to_rendered)
+            ctx.gradient = torch.from_numpy(to_rendered)
+        l1, ssim = l1_sums.sum() * scale, ssim_sums.sum() * scale
+        return rendered.new_tensor((1 - ssim_lambda) * l1 + ssim_lambda * ((scale > 0) - ssim))
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        return grad_outputs[0] * ctx.gradient, None, None, None
+
+
+@kernel
+def _weighted_moments(x, y, w, out, l1_sums, worker, workers):
+    """Channels W, then per colour Wx, Wy, Wxx, Wyy, Wxy, into ``out`` [H, W, 16]; sum of W |x - y| per row."""
+    height, width = w.shape[:2]
+    for i in range(worker, height, workers):
+        l1 = 0.0
+        for j in range(width):
+            weight = w[i, j, 0]
+            out[i, j, 0] = weight
+            for c in range(3):
+                a, b = x[i, j, c], y[i, j, c]
+                out[i, j, 1 + c] = weight * a
+                out[i, j, 4 + c] = weight * b
+                out[i, j, 7 + c] = weight * a * a
+                out[i, j, 10 + c] = weight * b * b
+                out[i, j, 13 + c] = weight * a * b
+                l1 += weight * abs(a - b)
+        l1_sums[i] = l1
+
+
+@kernel
+def _ssim_of_moments(moments, w, row_sums, gradient, worker, workers):
+    """Sum of W * ssim per row, and its gradient to the blurred Wx, Wxx and Wxy, into ``gradient`` [H, W, 9]."""
+    height, width = w.shape[:2]
+    c1, c2, one, two = np.float32(C1), np.float32(C2), np.float32(1), np.float32(2)
+    for i in range(worker, height, workers):
+        row = 0.0
+        for j in range(width):
+            norm = one / max(moments[i, j, 0], np.float32(_TINY))
+            weight = w[i, j, 0]
+            for c in range(3):
+                mx, my = moments[i, j, 1 + c] * norm, moments[i, j, 4 + c] * norm
+                vx = moments[i, j, 7 + c] * norm - mx * mx
+                vy = moments[i, j, 10 + c] * norm - my * my
+                cov = moments[i, j, 13 + c] * norm - mx * my
+                a1, a2 = two * mx * my + c1, two * cov + c2
+                b1, b2 = mx * mx + my * my + c1, vx + vy + c2
+                inverse = one / (b1 * b2)
+                ssim = a1 * a2 * inverse
+                row += weight * ssim
+                scale = weight * norm
+                d_var = -ssim / b2
+                d_cov = two * a1 * inverse
+                d_mean = two * my * a2 * inverse - two * mx * ssim / b1 - two * mx * d_var - my * d_cov
+                gradient[i, j, c] = scale * d_mean
+                gradient[i, j, 3 + c] = scale * d_var
+                gradient[i, j, 6 + c] = scale * d_cov
+        row_sums[i] = row
+
+
+@kernel
+def _gradient_to_rendered(blurred, x, y, w, l1_scale, ssim_scale, out, worker, workers):
+    """Chain rule from the blurred moments to the render, and the sign of L1, into ``out`` [H, W, 3]."""
+    height, width = w.shape[:2]
+    for i in range(worker, height, workers):
+        for j in range(width):
+            weight = w[i, j, 0]
+            for c in range(3):
+                a, b = x[i, j, c], y[i, j, c]
+                slope = np.float32(2) * a * blurred[i, j, 3 + c] + b * blurred[i, j, 6 + c]
+                sign = np.float32(a > b) - np.float32(a < b)
+                out[i, j, c] = weight * (l1_scale * sign + ssim_scale * (blurred[i, j, c] + slope))

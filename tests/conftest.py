@@ -1,0 +1,148 @@
+"""A small demo video and the exact SceneEstimate of it, shared by the tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from jaxtyping import UInt8
+
+from das3r_ns.demo.write import write_demo
+from das3r_ns.frontend.scene import SceneEstimate
+
+
+@dataclass(frozen=True)
+class DemoVideo:
+    """The demo video with its ground truth."""
+
+    folder: Path
+    """As written by `das3r demo`."""
+    images: UInt8[np.ndarray, "N H W 3"]
+    """The frames, RGB."""
+    estimate: SceneEstimate
+    """Exact cameras, depth (of what moves where it moves) and dynamic probability."""
+    clean_depth: np.ndarray
+    """[N, H, W] camera z without what moves."""
+
+
+def read_demo(folder: Path) -> DemoVideo:
+    """Read a demo folder back as an exact estimate."""
+    names = sorted(path.stem for path in (folder / "frames").glob("*.png"))
+    camera = json.loads((folder / "intrinsics.json").read_text())
+    k = np.array([[camera["fx"], 0, camera["cx"]], [0, camera["fy"], camera["cy"]], [0, 0, 1.0]])
+    c2w_cv = np.tile(np.eye(4), (len(names), 1, 1))
+    c2w_cv[:, :3] = np.loadtxt(folder / "poses.txt").reshape(-1, 3, 4)
+    # The world frame of an estimate is the camera frame of frame 0.
+    c2w_cv = np.linalg.inv(c2w_cv[0]) @ c2w_cv
+
+    def depth(kind: str) -> np.ndarray:
+        return np.stack([np.load(folder / kind / f"{name}.npz")["depth"] for name in names]).astype(np.float32)
+
+    masks = np.stack([cv2.imread(str(folder / "masks" / f"{name}.png"), cv2.IMREAD_GRAYSCALE) for name in names])
+    images = np.stack([cv2.imread(str(folder / "frames" / f"{name}.png"))[..., ::-1] for name in names])
+    estimate = SceneEstimate(
+        frame_names=names,
+        c2w_cv=c2w_cv,
+        intrinsics=np.tile(k, (len(names), 1, 1)),
+        depth=depth("depth"),
+        confidence=np.ones(masks.shape, np.float32),
+        dynamic_probability=(masks > 0).astype(np.float32),
+    )
+    return DemoVideo(folder, images, estimate, depth("clean_depth"))
+
+
+@pytest.fixture(scope="session")
+def read_demo_folder() -> Callable[[Path], DemoVideo]:
+    """Reads a demo folder back as an exact estimate."""
+    return read_demo
+
+
+@pytest.fixture(scope="session")
+def demo_video(tmp_path_factory: pytest.TempPathFactory) -> DemoVideo:
+    """Twelve frames of 160 x 90."""
+    return read_demo(write_demo(tmp_path_factory.mktemp("demo") / "room", num_frames=12, width=160, height=90))
+
+
+@pytest.fixture()
+def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces the geometric front end by one that knows the demo's truth; the list counts its runs."""
+    runs: list[int] = []
+
+    def estimate(images: np.ndarray, names: list[str], config: object, progress: object) -> SceneEstimate:
+        runs.append(len(names))
+        truth = demo_video.estimate
+        assert images.shape[1:3] == (truth.height, truth.width)
+        return dataclasses.replace(truth, frame_names=names, provenance={"oracle": True})
+
+    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", SimpleNamespace(estimate=estimate))
+    return runs
+
+
+@pytest.fixture()
+def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Builds trainers of tiny trainings: ``make(steps=, ..., **model settings)``, set up."""
+    from nerfstudio.configs.base_config import LocalWriterConfig, LoggingConfig
+    from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
+    from nerfstudio.utils import writer
+
+    from das3r_ns.dataparser import Das3rVideoDataParserConfig
+    from das3r_ns.dataset import Das3rDataManagerConfig
+    from das3r_ns.frontend import cache
+    from das3r_ns.model_config import Das3rModelConfig, PaperModelConfig
+    from das3r_ns.optimizers import das3r_optimizers, paper_optimizers
+    from das3r_ns.trainer import Das3rTrainer, Das3rTrainerConfig
+
+    def make(
+        steps: int = 20,
+        video: DemoVideo = demo_video,
+        paper: bool = False,
+        config: dict | None = None,
+        parser: dict | None = None,
+        data: Path | None = None,
+        **model: object,
+    ) -> Das3rTrainer:
+        oracle = SimpleNamespace(
+            estimate=lambda images, names, *_: dataclasses.replace(video.estimate, frame_names=names)
+        )
+        monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", oracle)
+        monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / f"cache-{id(video)}"])
+        data = data or video.folder / "frames"
+        seeds = {"data": data, "seeds": "paper" if paper else "fused", "max_points": 3000} | (parser or {})
+        settings = Das3rTrainerConfig(
+            method_name="das3r-paper" if paper else "das3r",
+            data=data,
+            output_dir=tmp_path / "outputs",
+            timestamp="now",
+            max_num_iterations=steps,
+            steps_per_eval_batch=0,
+            steps_per_eval_image=0,
+            steps_per_eval_all_images=0,
+            vis="tensorboard",
+            logging=LoggingConfig(local_writer=LocalWriterConfig(enable=False), profiler="none"),
+            pipeline=VanillaPipelineConfig(
+                datamanager=Das3rDataManagerConfig(
+                    data=data,
+                    dataparser=Das3rVideoDataParserConfig(**seeds),
+                    cache_images_type="uint8",
+                ),
+                model=(PaperModelConfig if paper else Das3rModelConfig)(**model),  # pyright: ignore[reportArgumentType]
+            ),
+            optimizers=(paper_optimizers if paper else das3r_optimizers)(steps),
+            **(config or {}),
+        )
+        writer.EVENT_WRITERS.clear()  # nerfstudio's writers are global and would pile up
+        torch.manual_seed(0)
+        trainer = settings.setup(local_rank=0, world_size=1)
+        trainer.setup()
+        return trainer
+
+    return make

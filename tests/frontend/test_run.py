@@ -1,0 +1,193 @@
+"""From a video to a prepared scene: computed once, then read."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.frontend import cache, run
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.export import write_video
+from das3r_ns.frontend.video_file import VideoFile
+from das3r_ns.progress import Progress
+
+CONFIG = FrontEndConfig(long_side=160)
+
+
+@pytest.fixture()
+def data(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the demo's frames, and a cache folder of its own for the user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    shutil.copytree(demo_video.folder / "frames", tmp_path / "video")
+    return tmp_path / "video"
+
+
+def test_the_front_end_runs_once(data: Path, demo_video, oracle_front_end: list[int]) -> None:
+    first = run.load_or_estimate(data, CONFIG)
+    progress = Progress()
+    second = run.load_or_estimate(data, CONFIG, progress)
+    assert oracle_front_end == [12]
+    assert first.cache_dir == second.cache_dir == next((data / ".das3r").iterdir())
+    assert "read from" in progress.messages[-1]
+    for scene in (first, second):
+        np.testing.assert_array_equal(scene.estimate.depth, demo_video.estimate.depth)
+        assert scene.estimate.frame_names == [f"{i:05d}.png" for i in range(12)]
+        assert scene.original_size == (160, 90)
+        assert scene.fps == 24
+        np.testing.assert_array_equal(cv2.imread(str(scene.image_paths[7]))[..., ::-1], demo_video.images[7])
+
+
+def test_provenance_says_what_ran_and_how_long(data: Path, oracle_front_end: list[int]) -> None:
+    progress = Progress()
+    provenance = run.load_or_estimate(data, CONFIG, progress).estimate.provenance
+    assert provenance["oracle"] is True
+    assert provenance["front_end"] == "geometric"
+    assert provenance["settings"]["long_side"] == 160
+    assert "Decoding frames" in provenance["seconds"]
+    said = [message for message in provenance["messages"] if message.startswith("Front end: geometric (")]
+    assert len(said) == 1 and said[0] in progress.messages
+
+
+def test_another_video_or_setting_runs_it_again(data: Path, oracle_front_end: list[int]) -> None:
+    run.load_or_estimate(data, CONFIG)
+    run.load_or_estimate(data, FrontEndConfig(long_side=160, max_frames=500))
+    run.load_or_estimate(data, FrontEndConfig(long_side=160, front_end="geometric"))
+    assert len(oracle_front_end) == 1, "a budget that is not reached and the name of what 'auto' takes change nothing"
+    run.load_or_estimate(data, FrontEndConfig(long_side=170))
+    image = cv2.imread(str(data / "00003.png"))
+    cv2.imwrite(str(data / "00003.png"), 255 - image)
+    run.load_or_estimate(data, CONFIG)
+    assert len(oracle_front_end) == 3
+
+
+def test_a_new_version_of_the_front_end_runs_again(
+    data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.load_or_estimate(data, CONFIG)
+    newer = run.FrontEnd("das3r_ns.frontend.geometric", 10**6, "")
+    monkeypatch.setitem(run.FRONT_ENDS, "geometric", newer)
+    run.load_or_estimate(data, CONFIG)
+    assert len(oracle_front_end) == 2
+
+
+def test_a_damaged_cache_is_computed_again_with_a_line_that_says_so(data: Path, oracle_front_end: list[int]) -> None:
+    directory = run.load_or_estimate(data, CONFIG).cache_dir
+    (directory / cache.ESTIMATE).write_bytes(b"PK")
+    progress = Progress()
+    assert run.load_or_estimate(data, CONFIG, progress).cache_dir == directory
+    assert len(oracle_front_end) == 2
+    assert "computed again" in progress.messages[0]
+
+
+def test_a_read_only_folder_is_cached_elsewhere_and_found_there(
+    data: Path, tmp_path: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    can_write = cache.can_write
+    monkeypatch.setattr(cache, "can_write", lambda folder: data not in folder.parents and can_write(folder))
+    progress = Progress()
+    scene = run.load_or_estimate(data, CONFIG, progress)
+    assert scene.cache_dir.parent == tmp_path / "xdg/das3r"
+    assert any("cannot be written" in message for message in progress.messages)
+    run.load_or_estimate(data, CONFIG)
+    assert len(oracle_front_end) == 1
+    assert not (data / ".das3r").exists()
+
+
+def test_a_video_file_is_cached_beside_it(demo_video, tmp_path: Path, oracle_front_end: list[int]) -> None:
+    film = tmp_path / "film.mp4"
+    write_video(film, iter(demo_video.images), 15)
+    scene = run.load_or_estimate(film, CONFIG)
+    assert scene.cache_dir.parent == tmp_path / "film.mp4.das3r"
+    assert scene.fps == 15
+    assert run.load_or_estimate(film, CONFIG).cache_dir == scene.cache_dir
+    assert oracle_front_end == [12]
+
+
+def test_frames_that_do_not_decode_are_left_out_and_named(
+    demo_video, tmp_path: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = tmp_path / "film.mp4"
+    write_video(film, iter([*demo_video.images, demo_video.images[0]]), 15)
+    decode = VideoFile._decoded
+    monkeypatch.setattr(VideoFile, "_decoded", lambda *args: itertools.islice(decode(*args), 12))
+    progress = Progress()
+    scene = run.load_or_estimate(film, CONFIG, progress)
+    assert scene.estimate.frame_names == [f"{i:05d}" for i in range(12)]
+    assert any("last 1 frames" in message for message in progress.messages)
+    assert len(scene.original_image_paths) == len(list((scene.cache_dir / run.ORIGINALS).iterdir())) == 12
+
+
+def test_a_full_disk_is_noticed_before_the_front_end_runs(
+    data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(data)
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: usage._replace(free=10))
+    with pytest.raises(Das3rError, match="too full"):
+        run.load_or_estimate(data, CONFIG)
+    assert not oracle_front_end
+
+
+def test_an_interrupted_front_end_leaves_no_entry(
+    data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["das3r_ns.frontend.geometric"], "estimate", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.load_or_estimate(data, CONFIG)
+    assert not list((data / ".das3r").iterdir())
+
+
+def test_frames_at_full_size_are_written_when_asked_for(demo_video, tmp_path: Path, oracle_front_end) -> None:
+    (tmp_path / "video").mkdir()
+    for number, image in enumerate(demo_video.images):
+        large = np.kron(image, np.ones((2, 2, 1), np.uint8))
+        cv2.imwrite(str(tmp_path / f"video/{number}.png"), large[..., ::-1])
+    scene = run.load_or_estimate(tmp_path / "video", CONFIG)
+    assert not (scene.cache_dir / run.ORIGINALS).exists()
+    np.testing.assert_array_equal(cv2.imread(str(scene.image_paths[3]))[..., ::-1], demo_video.images[3])
+    paths = run.load_or_estimate(tmp_path / "video", CONFIG).original_image_paths
+    assert scene.original_size == (320, 180) and len(paths) == 12
+    np.testing.assert_array_equal(cv2.imread(str(paths[3]))[::2, ::2, ::-1], demo_video.images[3])
+    assert cache.load_entry(scene.cache_dir, scene.cache_dir.name).estimate.num_frames == 12
+
+
+def test_nothing_is_computed_where_the_cache_is_required(data: Path, oracle_front_end: list[int]) -> None:
+    with pytest.raises(Das3rError, match="train again"):
+        run.load_or_estimate(data, CONFIG, require_cache=True)
+    assert not oracle_front_end
+    run.load_or_estimate(data, CONFIG)
+    assert run.load_or_estimate(data, CONFIG, require_cache=True).estimate.num_frames == 12
+
+
+def test_a_cached_scene_needs_no_heavy_module(data: Path, oracle_front_end: list[int]) -> None:
+    run.load_or_estimate(data, CONFIG)
+    program = f"""
+import sys
+from pathlib import Path
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.run import load_or_estimate
+scene = load_or_estimate(Path({str(data)!r}), FrontEndConfig(long_side=160), require_cache=True)
+heavy = {{"torch", "nerfstudio", "numba", "scipy", "skimage", "das3r_ns.frontend.geometric"}} & set(sys.modules)
+print(scene.estimate.num_frames, sorted(heavy))
+"""
+    root = Path(run.__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout == "12 []\n"
+
+
+def test_a_working_size_too_small_is_refused(data: Path) -> None:
+    with pytest.raises(Das3rError, match="long side of 10"):
+        run.load_or_estimate(data, FrontEndConfig(long_side=10))
