@@ -56,16 +56,22 @@ class PairFlows:
         """Displacement from frame i to frame j, float32 pixels."""
         return self.fields[i, j].astype(np.float32)
 
-    def backward_error(self, i: int, j: int) -> Float[np.ndarray, "H W"]:
+    def backward_error(self, i: int, j: int, step: int = 1) -> Float[np.ndarray, "h w"]:
         """Distance in pixels by which following i -> j -> i misses the start; inf where the flow leaves the frame.
 
         Needs the mirror pair (j, i).
+
+        Args:
+            i: Frame the flow starts from.
+            j: Frame it leads to.
+            step: Look at every so many rows and columns only.
         """
-        forward = self.flow(i, j)
-        x, y = pixel_grid(self.height, self.width)
+        sample = np.s_[::step, ::step]
+        forward = self.fields[i, j][sample].astype(np.float32)
+        x, y = (axis[sample] for axis in pixel_grid(self.height, self.width))
         tx, ty = x + forward[..., 0], y + forward[..., 1]
         back = cv2.remap(self.flow(j, i), tx, ty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = np.linalg.norm(forward + back, axis=-1)
+        error = cv2.magnitude(forward[..., 0] + back[..., 0], forward[..., 1] + back[..., 1])
         error[(tx < 0) | (ty < 0) | (tx > self.width - 1) | (ty > self.height - 1)] = np.inf
         return error
 

@@ -19,6 +19,9 @@ from das3r_ns.frontend.motion import EvidenceMaps, RigidPrediction, motion_evide
 MOTION_ALONE = 0.35
 """What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
 
+CHANGE_CONFIDENCE = 0.7
+"""What the colours of all other frames together are worth against those of the near ones under the flow."""
+
 PRIOR_CONFIDENCE = 0.02
 """Confidence of a superpixel of which nothing is known, against 1 where both flow and colours speak."""
 
@@ -73,8 +76,10 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     """Weigh the cues of each superpixel by what they are worth there.
 
     Where the picture has texture, its colours tell motion from a static world by themselves, and sharply. Elsewhere the
-    flow has to do, for less. Before a camera on a tripod, what looks like the median image of the clip hardly moves,
-    and what does not may be a mover that has stopped.
+    flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
+    does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
+    a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
+    that has stopped.
 
     Returns:
         Evidence of motion, 0 to 1, and the confidence in it.
@@ -84,6 +89,11 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * motion
     # Flow that agrees with a static world is proof enough of it, texture or not.
     confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
+    change = evidence.change * (1 - evidence.flow_trust * (1 - motion))
+    # Colours that agree prove nothing where a mover would leave them as they are.
+    known = CHANGE_CONFIDENCE * evidence.change_weight * np.maximum(weight * evidence.flow_trust, evidence.change)
+    value = (confidence * value + known * change) / np.maximum(confidence + known, 1e-6)
+    confidence = confidence + known
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))

@@ -103,6 +103,20 @@ def test_tripod_remembers_a_mover_that_stops() -> None:
     assert _iou(probability[-1:], masks[-1:]) > 0.8
 
 
+def test_finds_what_no_flow_can_follow() -> None:
+    """A square at another place in every frame: the flow of its pixels is a guess, but no other frame looks like it."""
+    ground, mover = _texture(HEIGHT, 2 * WIDTH, (90, 120, 90), 1), _texture(30, 30, (170, 110, 80), 2)
+    images = np.stack([_window(ground, 1.5 * t, 0, HEIGHT, WIDTH) for t in range(FRAMES)])
+    masks = np.zeros(images.shape[:3], bool)
+    for t, (x, y) in enumerate([(10, 8), (110, 50), (60, 20), (15, 55), (120, 10), (70, 60), (30, 30), (100, 40), (50, 5)]):
+        images[t, y : y + 30, x : x + 30] = mover
+        masks[t, y : y + 30, x : x + 30] = True
+    probability = dynamic_probability(np.clip(images, 0, 255).astype(np.uint8), _flows(images.astype(np.uint8)))
+    per_frame = [_iou(p, m) for p, m in zip(probability, masks, strict=True)]
+    assert min(per_frame[0], per_frame[-1]) > 0.6
+    assert np.mean(per_frame) > 0.75
+
+
 def test_reports_each_frame() -> None:
     images, _ = _clip(1.5, 40, 40, 2.0)
     calls = []

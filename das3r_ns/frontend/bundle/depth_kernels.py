@@ -6,6 +6,9 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit
 
+SAME_START = 0.1
+"""Relative difference of two inverse depths up to which one of them is as good a start as the other."""
+
 MIN_Z = 0.02
 """As in the bundle adjustment: a point nearer than this to the other camera's plane has no projection."""
 
@@ -112,6 +115,8 @@ def inverse_depth_from_flows(
             best_cost = 1e30
             for s in range(len(start)):
                 d = min(max(float(start[s, row, col]), low), high)
+                if s > 0 and abs(d - start[0, row, col]) < SAME_START * d:
+                    continue  # on smooth ground the starts differ by less than the first step mends
                 d, _ = _refine(
                     d, x, y, rays, offsets, flows, weights, scales, row, col, focal, cx, cy, 4.0, 3, low, high
                 )

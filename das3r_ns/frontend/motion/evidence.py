@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from das3r_ns.frontend.flow import PairFlows
-from das3r_ns.frontend.motion.pairs import COLOUR_CAP, PairEvidence, motion_boundary, pair_evidence
+from das3r_ns.frontend.motion.pairs import COLOUR_CAP, PairEvidence, colour_error, motion_boundary, pair_evidence
 from das3r_ns.frontend.motion.static_world import RigidPrediction, StaticWorld, static_world
 from das3r_ns.frontend.motion.superpixels import (
     Superpixels,
@@ -27,6 +27,12 @@ from das3r_ns.frontend.motion.superpixels import (
 STRIDES = (1, 2, 4)
 """Distances in frames at which motion is looked for. DIS loses fast movers at longer ones."""
 
+FAR_STRIDES = (8, 16)
+"""Longer distances at which only the static world is compared, not the flow."""
+
+SEEN_AGAIN = 0.25
+"""Share of the other frames in which a static point must look the same: the others may not see it, or badly."""
+
 LINK_STRIDES = (1, 4)
 """Distances in frames between linked superpixels."""
 
@@ -36,7 +42,7 @@ MEDIAN_FRAMES = 31
 COLOUR_NOISE = 6.0
 """Grey levels, summed over L, a and b, by which the same point differs between two frames of a video."""
 
-CUE_NAMES = ("motion", "separation", "colour", "colour_weight", "flow_trust")
+CUE_NAMES = ("motion", "separation", "colour", "colour_weight", "change", "change_weight", "flow_trust")
 
 
 @dataclass
@@ -53,6 +59,12 @@ class EvidenceMaps:
     """How much better the flow explains the colours of other frames than a static world does."""
     colour_weight: Float[np.ndarray, " S"]
     """What ``colour`` is worth: near 0 where the picture would look the same whether the superpixel moved or not."""
+    change: Float[np.ndarray, " S"]
+    """How much the superpixel differs from what nearly all other frames show where a static world has it. Needs no flow
+    and hears many witnesses, but a uniform mover that hardly moves looks the same too."""
+    change_weight: Float[np.ndarray, " S"]
+    """What ``change`` is worth: little where few frames show the place, or where hardly anything in the frame looks as
+    a static world would."""
     flow_trust: Float[np.ndarray, " S"]
     """Whether flow leads there and back; near 0 where the other cues are guesses."""
     plate: Float[np.ndarray, " S"] | None
@@ -84,7 +96,7 @@ def motion_evidence(
     """
     size = (flows.width, flows.height)
     small = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
-    world = static_world(flows, rigid, STRIDES)
+    world = static_world(flows, rigid, STRIDES, FAR_STRIDES)
     lab = [cv2.cvtColor(cv2.GaussianBlur(i, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32) for i in small]
     with ThreadPoolExecutor(max_workers=2) as pool:
         regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
@@ -117,6 +129,14 @@ def _difference_from_median(regions: Superpixels, lab: Float[np.ndarray, "N H W 
     return mean / (mean + COLOUR_NOISE + 0.5 * np.median(error))
 
 
+def lower_quantile(values: Float[np.ndarray, "M H W"], share: float) -> Float[np.ndarray, "H W"]:
+    """The quantile over the first axis of what is finite, 0 where nothing is."""
+    ordered = np.sort(values, axis=0)
+    known = np.isfinite(values).sum(axis=0)
+    found = np.take_along_axis(ordered, np.rint(share * np.maximum(known - 1, 0)).astype(int)[None], axis=0)[0]
+    return np.where(known > 0, found, 0.0)
+
+
 class _Frame:
     """The superpixels of one frame, numbered from 0, and what its pairs say about them."""
 
@@ -140,7 +160,7 @@ class _Frame:
         Averages run over the strides of one time direction. Of the two directions the one with less evidence is
         believed, since ground that a mover uncovers looks like motion from one side only.
         """
-        per_direction = []
+        per_direction, errors = [], []
         for sign in (1, -1):
             others = [self.t + sign * s for s in STRIDES if 0 <= self.t + sign * s < flows.num_frames]
             if others:
@@ -156,6 +176,7 @@ class _Frame:
                     for j in others
                 ]
                 per_direction.append(self._direction(pairs))
+                errors += [np.where(pair.static_inside, pair.static_error, np.inf) for pair in pairs]
         maps = {name: np.stack([one[name] for one in per_direction]) for name in per_direction[0]}
         least = maps["excess"].argmin(axis=0)[None]
         excess = np.maximum(self.mean(np.take_along_axis(maps["excess"], least, 0)[0]), 0)
@@ -168,7 +189,29 @@ class _Frame:
             "separation": path / (path + 1),
             "colour": excess / (excess + noise),
             "colour_weight": expected / (expected + noise),
+            **self._change(errors, flows, world, lab),
             "flow_trust": self.mean(maps["trust"].max(axis=0)),
+        }
+
+    def _change(
+        self,
+        errors: list[Float[np.ndarray, "H W"]],
+        flows: PairFlows,
+        world: StaticWorld,
+        lab: list[Float[np.ndarray, "H W 3"]],
+    ) -> dict[str, Float[np.ndarray, " s"]]:
+        """The cues of all other frames together, from the colour errors of the near ones (inf where not seen)."""
+        for j in (self.t + sign * s for s in FAR_STRIDES for sign in (1, -1)):
+            if (self.t, j) in flows.fields:
+                error, inside = colour_error(lab[self.t], lab[j], world.flow(self.t, j))
+                errors.append(np.where(inside, error, np.inf))
+        change = lower_quantile(np.stack(errors), SEEN_AGAIN)
+        typical = float(np.median(change))
+        change = np.maximum(change - typical, 0.0)
+        seen = self.mean(np.mean([np.isfinite(error) for error in errors], axis=0))
+        return {
+            "change": self.mean(change / (change + COLOUR_NOISE + 0.5 * typical)),
+            "change_weight": (seen * COLOUR_NOISE / (COLOUR_NOISE + typical)) ** 2,
         }
 
     def _direction(self, pairs: list[PairEvidence]) -> dict[str, np.ndarray]:

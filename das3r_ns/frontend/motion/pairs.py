@@ -34,6 +34,8 @@ class PairEvidence:
     """Colour error of the static prediction, in grey levels."""
     trust: Float[np.ndarray, "H W"]
     """Whether following the flow there and back leads home, 0 to 1."""
+    static_inside: Bool[np.ndarray, "H W"]
+    """Whether the static prediction stays inside the other frame."""
     inside: Bool[np.ndarray, "H W"]
     """Whether both the flow and the static prediction stay inside the other frame."""
 
@@ -58,10 +60,10 @@ def pair_evidence(
     """
     residual = flow - static_flow
     length = np.hypot(residual[..., 0], residual[..., 1])
-    static_error, static_inside = _colour_error(here, there, static_flow)
-    flow_error, flow_inside = _colour_error(here, there, flow)
+    static_error, static_inside = colour_error(here, there, static_flow)
+    flow_error, flow_inside = colour_error(here, there, flow)
     # A mover's own picture, carried back by its motion relative to the static world, is what lies at the static place.
-    expected, _ = _colour_error(here, here, -residual)
+    expected, _ = colour_error(here, here, -residual)
     return PairEvidence(
         residual=residual,
         scale=scale,
@@ -70,6 +72,7 @@ def pair_evidence(
         expected=expected,
         static_error=static_error,
         trust=flow_trust(flow, backward_error),
+        static_inside=static_inside,
         inside=static_inside & flow_inside,
     )
 
@@ -80,7 +83,7 @@ def flow_trust(flow: Float[np.ndarray, "H W 2"], backward_error: Float[np.ndarra
     return 1 / (1 + (np.minimum(backward_error, 99.0) / tolerance) ** 2)
 
 
-def _colour_error(
+def colour_error(
     here: Float[np.ndarray, "H W 3"], there: Float[np.ndarray, "H W 3"], flow: Float[np.ndarray, "H W 2"]
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """Difference in colour between a frame and another one warped to it, and whether the flow stays inside."""

@@ -77,7 +77,9 @@ class StaticWorld:
         return self.background[i, j].scale
 
 
-def static_world(flows: PairFlows, rigid: RigidPrediction | None, strides: tuple[int, ...]) -> StaticWorld:
+def static_world(
+    flows: PairFlows, rigid: RigidPrediction | None, strides: tuple[int, ...], far_strides: tuple[int, ...] = ()
+) -> StaticWorld:
     """Choose between the rigid flow of bundle adjustment and two-dimensional backgrounds, for the clip as a whole.
 
     The one that leaves the smaller robust cost (Geman-McClure) over trustworthy flow is nearer the truth. Where
@@ -88,16 +90,23 @@ def static_world(flows: PairFlows, rigid: RigidPrediction | None, strides: tuple
     Args:
         flows: Optical flow of the clip.
         rigid: What bundle adjustment found, if anything.
-        strides: Distances of the pairs that will be asked for; others are left out.
+        strides: Distances of the pairs that will be asked for and that decide; others are left out.
+        far_strides: Distances at which the flow of the static world, but not its scale, will be asked for besides: flow
+            errs too much there to decide anything.
     """
     pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in strides]
+    far_pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in far_strides]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        background = dict(zip(pairs, pool.map(lambda pair: fit_background(flows.flow(*pair)), pairs), strict=True))
-        if rigid is None or not rigid.has_parallax:
-            return StaticWorld(flows.height, flows.width, background, None, {})
-        fits = list(pool.map(lambda pair: _compare(flows, rigid, background[pair], pair), pairs))
-    if sum(fit.rigid_cost for fit in fits) > RIGID_MARGIN * sum(fit.background_cost for fit in fits):
-        return StaticWorld(flows.height, flows.width, background, None, {})
+
+        def backgrounds(wanted: list[Pair]) -> dict[Pair, BackgroundFlow]:
+            return dict(zip(wanted, pool.map(lambda pair: fit_background(flows.flow(*pair)), wanted), strict=True))
+
+        background = backgrounds(pairs)
+        fits: list[_Fit] = []
+        if rigid is not None and rigid.has_parallax:
+            fits = list(pool.map(lambda pair: _compare(flows, rigid, background[pair], pair), pairs))
+        if not fits or sum(f.rigid_cost for f in fits) > RIGID_MARGIN * sum(f.background_cost for f in fits):
+            return StaticWorld(flows.height, flows.width, background | backgrounds(far_pairs), None, {})
     spread = {pair: fit.rigid_scale for pair, fit in zip(pairs, fits, strict=True)}
     # One frame that is mostly covered by a mover has a large spread of its own; the clip's is nearer the truth.
     typical = {s: float(np.median([spread[p] for p in pairs if abs(p[0] - p[1]) == s] or [0.0])) for s in strides}
@@ -116,8 +125,8 @@ class _Fit:
 
 def _compare(flows: PairFlows, rigid: RigidPrediction, background: BackgroundFlow, pair: Pair) -> _Fit:
     sample = np.s_[::SAMPLE_STEP, ::SAMPLE_STEP]
-    flow = flows.flow(*pair)[sample]
-    trust = flow_trust(flow, flows.backward_error(*pair)[sample])
+    flow = flows.fields[pair][sample].astype(np.float32)
+    trust = flow_trust(flow, flows.backward_error(*pair, step=SAMPLE_STEP))
     from_rigid = np.linalg.norm(flow - rigid.flow(*pair)[sample], axis=-1)
     from_background = np.linalg.norm(flow - background.flow(flows.height, flows.width)[sample], axis=-1)
     costs = [float((trust * r**2 / (r**2 + COST_SCALE**2)).sum()) for r in (from_background, from_rigid)]

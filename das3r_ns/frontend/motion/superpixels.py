@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_matrix
 from skimage.segmentation import slic
 
 from das3r_ns.frontend.flow import PairFlows
@@ -156,13 +157,12 @@ def temporal_links(
         x, y = np.rint(columns + flow[..., 0]).astype(int), np.rint(rows + flow[..., 1]).astype(int)
         inside = (x >= 0) & (x < flows.width) & (y >= 0) & (y < flows.height)
         span_i, span_j = regions.span(i), regions.span(j)
-        base = span_j.stop - span_j.start
-        key = (regions.labels[i][inside] - span_i.start).astype(np.int64) * base
-        key += regions.labels[j][y[inside], x[inside]] - span_j.start
-        landed = np.bincount(key, weights=trust[inside])
-        found = np.flatnonzero(landed)
-        pairs = np.stack([found // base + span_i.start, found % base + span_j.start], axis=1)
-        share = landed[found] / regions.size[pairs[:, 0]]
+        source = regions.labels[i][inside] - span_i.start
+        target = regions.labels[j][y[inside], x[inside]] - span_j.start
+        shape = (span_i.stop - span_i.start, span_j.stop - span_j.start)
+        landed = coo_matrix((trust[inside], (source, target)), shape).tocsr().tocoo()  # sums what lands together
+        pairs = np.stack([landed.row + span_i.start, landed.col + span_j.start], axis=1).astype(np.int64)
+        share = landed.data / regions.size[pairs[:, 0]]
         links.append(pairs[share > MIN_LANDING_SHARE])
         shares.append(share[share > MIN_LANDING_SHARE])
     return np.concatenate(links), np.concatenate(shares)
