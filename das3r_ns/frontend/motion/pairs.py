@@ -14,6 +14,10 @@ COLOUR_CAP = 60.0
 """Grey levels, summed over L, a and b, beyond which a difference in colour counts no more."""
 
 
+COLOUR_DOUBT = 25.0
+"""Difference in colour, likewise, at which a flow is half believed: smooth flow leads there and back over anything."""
+
+
 @dataclass(frozen=True)
 class PairEvidence:
     """Motion between two frames beyond what a static world would show."""
@@ -33,7 +37,7 @@ class PairEvidence:
     static_error: Float[np.ndarray, "H W"]
     """Colour error of the static prediction, in grey levels."""
     trust: Float[np.ndarray, "H W"]
-    """Whether following the flow there and back leads home, 0 to 1."""
+    """Whether following the flow there and back leads home, over the same colours, 0 to 1."""
     static_inside: Bool[np.ndarray, "H W"]
     """Whether the static prediction stays inside the other frame."""
     inside: Bool[np.ndarray, "H W"]
@@ -71,7 +75,7 @@ def pair_evidence(
         excess=static_error - flow_error,
         expected=expected,
         static_error=static_error,
-        trust=flow_trust(flow, backward_error),
+        trust=flow_trust(flow, backward_error) / (1 + (flow_error / COLOUR_DOUBT) ** 2),
         static_inside=static_inside,
         inside=static_inside & flow_inside,
     )
