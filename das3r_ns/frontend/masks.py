@@ -65,8 +65,8 @@ def dynamic_probability(
     def one(t: int) -> Float[np.ndarray, "H W"]:
         small = relative[regions.labels[t]].astype(np.float32)
         size = (images.shape[2], images.shape[1])
-        mask = segment_frame(images[t], cv2.resize(small, size, interpolation=cv2.INTER_LINEAR))
-        return cv2.GaussianBlur(mask.astype(np.float32), (0, 0), EDGE_BLUR)
+        evidence_here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+        return soften(segment_frame(images[t], evidence_here), evidence_here)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         return np.stack(list(pool.map(one, range(len(images)))))
@@ -160,6 +160,22 @@ def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray,
     bgr = np.ascontiguousarray(image[..., ::-1])
     cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+
+def soften(mask: Bool[np.ndarray, "H W"], relative: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Dynamic probability with the decision of a mask, as certain as the evidence is.
+
+    What the colours alone have put on one side of an edge (a gap between arm and body, say) stays near 0.5, where
+    training can still make up its mind.
+
+    Args:
+        mask: What moves.
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    decided = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), EDGE_BLUR) - 0.5
+    undecided, _, sure = BAND
+    moving = np.clip((relative - undecided) / (sure - undecided), 0, 1)
+    return 0.5 + decided * np.where(decided > 0, moving, 1 - moving)
 
 
 def _drop_specks(relative: Float[np.ndarray, "H W"], likely: float, sure: float) -> Bool[np.ndarray, "H W"]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.flow import PairFlows, dis_flow, strided_pairs
-from das3r_ns.frontend.masks import dynamic_probability, relative_evidence, segment_frame
+from das3r_ns.frontend.masks import dynamic_probability, relative_evidence, segment_frame, soften
 from das3r_ns.frontend.motion import RigidPrediction
 
 HEIGHT, WIDTH, FRAMES = 96, 160, 9
@@ -81,10 +81,10 @@ def test_finds_a_moving_square(camera: float, start: int, size: int, speed: floa
     assert probability.shape == masks.shape and probability.dtype == np.float32
     assert probability.min() >= 0 and probability.max() <= 1
     assert _iou(probability, masks) > 0.85
-    # Soft only at its edge: elsewhere it can serve as a weight.
+    # Elsewhere than at its edge it is nearly always certain: it can serve as a weight.
     edge = np.stack([cv2.dilate(m, np.ones((7, 7))) - cv2.erode(m, np.ones((7, 7))) for m in masks.astype(np.uint8)])
     settled = (probability < 0.05) | (probability > 0.95)
-    assert settled[edge == 0].mean() > 0.97
+    assert settled[edge == 0].mean() > 0.95
 
 
 def _tripod(count: int) -> RigidPrediction:
@@ -116,6 +116,18 @@ def test_finds_what_no_flow_can_follow() -> None:
     per_frame = [_iou(p, m) for p, m in zip(probability, masks, strict=True)]
     assert min(per_frame[0], per_frame[-1]) > 0.6
     assert np.mean(per_frame) > 0.75
+
+
+def test_certain_where_the_evidence_is() -> None:
+    relative = np.array([[0.0, 0.3, 0.45, 0.9]], np.float32).repeat(20, axis=0).repeat(20, axis=1)
+    mask = np.zeros_like(relative, bool)
+    mask[:, 40:] = True
+    probability = soften(mask, relative)
+    np.testing.assert_array_equal(probability[:, :36] < 0.5, True)
+    np.testing.assert_array_equal(probability[:, 44:] > 0.5, True)
+    static, nearly_static, hardly_moving, moving = probability[10, [10, 30, 50, 70]]
+    assert static < 0.01 and moving > 0.99
+    assert 0.05 < nearly_static < 0.45 and 0.55 < hardly_moving < 0.95
 
 
 def test_reports_each_frame() -> None:

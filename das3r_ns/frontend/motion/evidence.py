@@ -30,8 +30,8 @@ STRIDES = (1, 2, 4)
 FAR_STRIDES = (8, 16)
 """Longer distances at which only the static world is compared, not the flow."""
 
-SEEN_AGAIN = 0.25
-"""Share of the other frames in which a static point must look the same: the others may not see it, or badly."""
+SEEN_AGAIN = 0.1
+"""Share of the other frames in which a static point must look the same: movers may hide it in most of them."""
 
 LINK_STRIDES = (1, 4)
 """Distances in frames between linked superpixels."""
