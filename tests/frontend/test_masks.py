@@ -108,7 +108,9 @@ def test_finds_what_no_flow_can_follow() -> None:
     ground, mover = _texture(HEIGHT, 2 * WIDTH, (90, 120, 90), 1), _texture(30, 30, (170, 110, 80), 2)
     images = np.stack([_window(ground, 1.5 * t, 0, HEIGHT, WIDTH) for t in range(FRAMES)])
     masks = np.zeros(images.shape[:3], bool)
-    for t, (x, y) in enumerate([(10, 8), (110, 50), (60, 20), (15, 55), (120, 10), (70, 60), (30, 30), (100, 40), (50, 5)]):
+    for t, (x, y) in enumerate(
+        [(10, 8), (110, 50), (60, 20), (15, 55), (120, 10), (70, 60), (30, 30), (100, 40), (50, 5)]
+    ):
         images[t, y : y + 30, x : x + 30] = mover
         masks[t, y : y + 30, x : x + 30] = True
     probability = dynamic_probability(np.clip(images, 0, 255).astype(np.uint8), _flows(images.astype(np.uint8)))
