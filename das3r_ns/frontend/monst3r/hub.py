@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.monst3r.containers import CONFIG, WEIGHTS
@@ -18,6 +21,8 @@ from das3r_ns.progress import Progress
 
 ANSWER_SECONDS = 3.0
 """How long the hub may take to answer before it counts as out of reach."""
+
+Answer = TypeVar("Answer")
 
 LICENCE = (
     "Licence of these weights: non-commercial use only (CC BY-NC-SA 4.0 for DUSt3R's, from which the others are made). "
@@ -159,9 +164,9 @@ def _ask_hub(published: Published) -> _HubFile:
         raise _unavailable(published, "the hub is not to be used (HF_HUB_OFFLINE is set)")
     try:
         url = hf_hub_url(published.repository, WEIGHTS)
-        about = get_hf_file_metadata(url, token=False, timeout=ANSWER_SECONDS)
+        about = _in_time(lambda: get_hf_file_metadata(url, token=False, timeout=ANSWER_SECONDS))
     except Exception as error:  # through whichever HTTP library the installed version uses
-        raise _unavailable(published, f"the hub cannot be reached ({_reason(error)})") from error
+        raise _unavailable(published, f"the hub does not give it ({_reason(error)})") from error
     if not (about.size and about.commit_hash and re.fullmatch(r"[0-9a-f]{64}", about.etag or "")):
         raise _unavailable(published, f"the hub does not say what {WEIGHTS} is")
     return _HubFile(
@@ -169,6 +174,28 @@ def _ask_hub(published: Published) -> _HubFile:
         about.size,
         str(about.etag),
     )
+
+
+def _in_time(ask: Callable[[], Answer]) -> Answer:
+    """The answer to a question, or an error after :data:`ANSWER_SECONDS`.
+
+    The library's own limit does not hold while the name of the hub is looked up, which alone can take half a minute.
+    """
+    answers: list[Answer] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            answers.append(ask())
+        except Exception as error:  # raised below, in the thread that asked
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    if answers:
+        return answers[0]
+    raise errors[0] if errors else TimeoutError(f"no answer within {ANSWER_SECONDS:.0f} s")
 
 
 def _go_on(published: Published) -> str:

@@ -43,10 +43,10 @@ class HubServer:
                 name = found[1] if found else self.path
                 asked = self.headers.get("Range", "")
                 hub.requests.append((self.command, name, asked))
-                self.close_connection = True
                 if name not in hub.files:
                     self.send_response(404)
                     self.send_header("Content-Length", "0")
+                    self.send_header("Connection", "close")
                     self.end_headers()
                     return
                 content = hub.files[name]
@@ -56,6 +56,7 @@ class HubServer:
                 self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
                 self.send_header("X-Repo-Commit", COMMIT)
                 self.send_header("Accept-Ranges", "bytes")
+                self.send_header("Connection", "close")
                 self.end_headers()
                 if body:
                     end = len(content) if hub.break_after is None or len(content) < 10_000 else hub.break_after

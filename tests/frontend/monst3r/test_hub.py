@@ -137,9 +137,9 @@ def test_nothing_is_downloaded_offline_or_from_a_hub_out_of_reach(server, tmp_pa
     assert offline.returncode == 1 and "HF_HUB_OFFLINE" in offline.stderr
     assert not server.requests
     unreachable = das3r("http://127.0.0.1:9", tmp_path, "weights", "--download", "das3r")
-    assert unreachable.returncode == 1 and "cannot be reached" in unreachable.stderr
+    assert unreachable.returncode == 1 and "the hub does not give it" in unreachable.stderr
     unknown = das3r(server.endpoint, tmp_path, "weights", "--download", "monst3r")
-    assert unknown.returncode == 1 and "cannot be reached" in unknown.stderr
+    assert unknown.returncode == 1 and "the hub does not give it" in unknown.stderr
     for result in (offline, unreachable, unknown):
         assert len(result.stderr.strip().splitlines()) == 1
 
@@ -177,15 +177,11 @@ def test_a_path_comes_before_everything(cache: Path, tmp_path: Path) -> None:
 def test_gives_up_within_seconds_when_the_hub_does_not_answer(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
 
-    def silent(*args: object, timeout: float, **more: object) -> None:
-        assert timeout <= 3.0
-        raise TimeoutError("timed out")
-
-    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", silent)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *_, **__: time.sleep(20))
     start = time.perf_counter()
-    with pytest.raises(hub.CheckpointUnavailable, match=r"cannot be reached \(TimeoutError: timed out\)"):
+    with pytest.raises(hub.CheckpointUnavailable, match="no answer within 3 s"):
         hub.find_checkpoint("auto", Progress())
-    assert time.perf_counter() - start < 1.0
+    assert time.perf_counter() - start < 4.5
 
 
 def test_refuses_to_fill_the_disk(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
