@@ -20,7 +20,8 @@ Worth knowing
     (GPL-2.0-or-later). das3r reads and writes video through PyAV's interface.
   - OpenCV's wheels carry FFmpeg too (LGPL-2.1-or-later).
   - The trained network weights that the authors of DAS3R, MonST3R and DUSt3R published are for non-commercial use only.
-    das3r contains none of them, downloads none and uses none: its front end `geometric` has no trained weights at all.
+    das3r contains none of them and needs none: its front end `geometric` has no trained weights at all. Its command
+    `das3r weights` fetches them for whoever asks for it.
   - nerfstudio's LPIPS metric uses AlexNet weights from torchvision, which are fetched only when that metric is asked
     for.
 """

@@ -1,0 +1,89 @@
+"""Frames as the network was trained on them: 512 pixels long, both sides multiples of 16, values from -1 to 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.monst3r.config import PATCH
+
+LONG_SIDE = 512
+"""Longer side, in pixels, of what the published networks saw."""
+
+SHORT_NETWORK = 224
+"""The one other size in use: a centred square of 224 x 224."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a frame is brought to the size of the network: resized, then cut (or squeezed) to multiples of 16."""
+
+    resized: tuple[int, int]
+    """Width and height after resizing."""
+    smooth: bool
+    """Whether the resizing must keep out aliases (the frame shrinks)."""
+    box: tuple[int, int, int, int]
+    """Left, top, right and bottom of what is kept of the resized frame, in its pixels."""
+    crop: bool
+    """Whether the box is cut out; else the resized frame is squeezed to the size of the box."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height that the network sees."""
+        left, top, right, bottom = self.box
+        return right - left, bottom - top
+
+
+def framing(width: int, height: int, size: int = LONG_SIDE, square_ok: bool = False, crop: bool = True) -> Framing:
+    """Where in a frame the network looks, as the official code has it.
+
+    Args:
+        width: Of the frame in pixels.
+        height: Of the frame in pixels.
+        size: Longer side for the network; 224 stands for the centred square of 224 x 224.
+        square_ok: Keep square frames square; else their top and bottom are cut to 4:3, as in training.
+        crop: Cut what is over; else squeeze the frame to multiples of 16, which changes its aspect ratio a little.
+
+    Raises:
+        Das3rError: Nothing would be left of the frame.
+    """
+    long_side = max(width, height)
+    # Python's round, half to even, for it decides which column is cut.
+    target = size if size != SHORT_NETWORK else round(size * max(width / height, height / width))
+    resized = (round(width * target / long_side), round(height * target / long_side))
+    middle_x, middle_y = resized[0] // 2, resized[1] // 2
+    if size == SHORT_NETWORK:
+        half_width = half_height = min(middle_x, middle_y)
+    else:
+        half_width, half_height = (2 * middle // PATCH * PATCH // 2 for middle in (middle_x, middle_y))
+        if resized[0] == resized[1] and not square_ok:
+            half_height = 3 * half_width // 4
+    box = (middle_x - half_width, middle_y - half_height, middle_x + half_width, middle_y + half_height)
+    if min(half_width, half_height) * 2 < PATCH:
+        raise Das3rError(
+            f"Frames of {width} x {height} pixels are too narrow for the network: at {size} pixels of length fewer "
+            f"than {PATCH} are left across. Crop the video to a less extreme shape."
+        )
+    return Framing(resized, long_side > target, box, crop)
+
+
+def frame_image(image: UInt8[np.ndarray, "H W 3"], how: Framing) -> UInt8[np.ndarray, "h w 3"]:
+    """Bring one upright RGB frame to the size of the network."""
+    # PIL's filters, to the last bit: the network is sensitive to how sharp a frame is.
+    filter_ = Image.Resampling.LANCZOS if how.smooth else Image.Resampling.BICUBIC
+    resized = Image.fromarray(image).resize(how.resized, filter_)
+    if not how.crop:
+        return np.array(resized.resize(how.size, Image.Resampling.LANCZOS))
+    return np.array(resized.crop(how.box))
+
+
+def network_input(images: UInt8[np.ndarray, "N H W 3"]) -> Float[Tensor, "N 3 H W"]:
+    """Frames of the network's size as the tensor it takes, values from -1 to 1."""
+    values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return (values.to(torch.float32) / 255.0 - 0.5) / 0.5

@@ -1,0 +1,73 @@
+"""The reference outputs, and a tiny network with the weights they were made with."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from das3r_ns.frontend.monst3r import PairNetwork, build_network
+
+REFERENCE = Path(__file__).parents[2] / "data" / "reference"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """Folder of the reference files; its README says what they are."""
+    return REFERENCE
+
+
+@pytest.fixture(scope="session")
+def read_reference() -> Callable[[str], Any]:
+    """Reads one of the JSON files."""
+    return lambda name: json.loads((REFERENCE / name).read_text())
+
+
+@pytest.fixture(scope="session")
+def fill() -> ModuleType:
+    """Formula weights and pictures."""
+    specification = importlib.util.spec_from_file_location("reference_fill", REFERENCE / "fill.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def forward() -> dict[str, np.ndarray]:
+    """Official outputs of the tiny network."""
+    with np.load(REFERENCE / "forward_tiny.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture(scope="session")
+def make_network(fill: ModuleType) -> Callable[[dict], PairNetwork]:
+    """Builds a network with formula weights."""
+
+    def make(config: dict) -> PairNetwork:
+        network = build_network(config)
+        weights = fill.fill_state_dict((name, value.shape) for name, value in network.state_dict().items())
+        network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+        return network
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_network: Callable[[dict], PairNetwork], fill: ModuleType) -> PairNetwork:
+    """The tiny network; tests leave its weights alone."""
+    return make_network(fill.TINY)
+
+
+@pytest.fixture(scope="session")
+def picture(fill: ModuleType) -> Callable[..., Tensor]:
+    """Formula pictures, [B, 3, H, W]: ``picture(H, W, number, ...)``."""
+    return lambda height, width, *numbers: torch.from_numpy(np.stack([fill.image(n, height, width) for n in numbers]))
