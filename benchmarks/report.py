@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -157,7 +158,9 @@ def _bad_input(results: Results) -> Section:
     )
     for name, r in _of(results, "bad-input/"):
         traceback = "yes" if r.get("traceback") else "no"
-        section.rows.append((name, *_cost(r)[:2], str(r.get("exit_code", "-")), traceback, r.get("said", "-")))
+        section.rows.append(
+            (name, *_cost(r)[:2], str(r.get("exit_code", "-")), traceback, _without_folders(r.get("said", "-")))
+        )
     return section
 
 
@@ -166,3 +169,8 @@ def _rasterizer(results: Results) -> Section:
     record = results.get("gpu/rasterizer", {})
     section.rows = [(line.strip(),) for line in record.get("printed", [])]
     return section
+
+
+def _without_folders(message: str) -> str:
+    """The message with the last name alone of every absolute path: what is above it is this machine's affair."""
+    return re.sub(r"(?<![\w.-])/(?:[\w.-]+/)+", "", message)
