@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 
 DEMO := demo
 OUT := demo_output
-# Of the 3000 steps of das3r-light: done in minutes, and enough for the movers to go.
+# Of the 4000 steps of das3r-light: done in minutes, and enough for the movers to go.
 STEPS := 1500
 RUN := $(OUT)/demo/das3r-light/run
 SHEET := $(OUT)/sheet.png

@@ -45,6 +45,10 @@ PRIOR_ODDS = 9.0
 WELL_WIDTH = 1.5
 """Standard deviation of either component, in log-odds."""
 
+PRIOR_RANGE = (0.1, 0.98)
+"""Static weights that a front end is believed. Masks take in gaps and outlines, at a J of 0.8 a tenth of their area, and
+lose nothing if the render brings it back; a mover in a static region leaves a ghost, which only a residual can tell."""
+
 
 def effective_opacity(opacities: Float[Tensor, "N 1"], staticness: Float[Tensor, "N 1"]) -> Float[Tensor, "N 1"]:
     """sigmoid(a) * sigmoid(s), whose gradient to s is that of an opaque Gaussian (see the head of this module).
@@ -107,12 +111,12 @@ def static_weight_posterior(
     leaves W alone. Only a residual far out in *its own frame's* distribution, r > b ln(1 / b), counts against a pixel.
 
     Args:
-        static_weight: prior W of the front end; clipped to [0.02, 0.98], since no front end is certain.
+        static_weight: prior W of the front end; clipped to PRIOR_RANGE, since no front end is certain.
         rendered: the render, values in [0, 1].
         target: the frame, values in [0, 1].
         window: side of the smoothing box, odd, pixels.
     """
-    prior = static_weight.clamp(0.02, 0.98)
+    prior = static_weight.clamp(*PRIOR_RANGE)
     residual = (rendered - target).abs().mean(dim=-1)[None, None]
     residual = F.avg_pool2d(residual, window, stride=1, padding=window // 2, count_include_pad=False)[0, 0, :, :, None]
     scale = (_weighted_median(residual, prior) / math.log(2)).clamp(0.01, 1.0)
