@@ -11,28 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from das3r_ns.frontend.pairs import Pair
+
 AGREEMENT = 1.0
 """Pixels by which a flow may miss its start on the way back and still count as right."""
 
 FAILED_SHARE = 0.3
 """A pair with a smaller share of agreeing pixels has failed."""
-
-Pair = tuple[int, int]
-"""A directed pair of frames (i, j); its flow leads from a pixel of i to the same point in j."""
-
-
-def strided_pairs(num_frames: int, strides: Iterable[int]) -> list[Pair]:
-    """Every pair of frames ``stride`` apart, in both directions.
-
-    Args:
-        num_frames: Length of the video.
-        strides: Distances in frames; those as long as the video or longer give no pair.
-
-    Returns:
-        Directed pairs (i, j) and (j, i), sorted.
-    """
-    pairs = {(i, i + s) for s in strides for i in range(num_frames - s)}
-    return sorted(pairs | {(j, i) for i, j in pairs})
 
 
 @dataclass
