@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from das3r_ns.frontend.monst3r import PairNetwork, build_network
+from das3r_ns.frontend.monst3r import PairNetwork, build_network, dpt, heads
 
 REFERENCE = Path(__file__).parents[2] / "data" / "reference"
 
@@ -71,3 +71,23 @@ def tiny(make_network: Callable[[dict], PairNetwork], fill: ModuleType) -> PairN
 def picture(fill: ModuleType) -> Callable[..., Tensor]:
     """Formula pictures, [B, 3, H, W]: ``picture(H, W, number, ...)``."""
     return lambda height, width, *numbers: torch.from_numpy(np.stack([fill.image(n, height, width) for n in numbers]))
+
+
+@pytest.fixture()
+def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of all sizes of network have the same 20 million weights each: too many to write to disk in every test."""
+    _shrink_heads(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def quick(make_network: Callable[[dict], PairNetwork], fill: ModuleType) -> PairNetwork:
+    """The tiny network with small heads, for tests of what is done with it; tests leave its weights alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        _shrink_heads(patch)
+        return make_network(fill.TINY)
+
+
+def _shrink_heads(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpt, "FEATURES", 8)
+    patch.setattr(heads, "FEATURES", 8)
+    patch.setattr(dpt, "LAYER_DIMS", (4, 6, 8, 10))
