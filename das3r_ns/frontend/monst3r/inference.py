@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -22,10 +23,12 @@ from das3r_ns.frontend.pairs import Pair
 from das3r_ns.frontend.predictions import PairPredictions
 from das3r_ns.progress import Progress
 
+Images: TypeAlias = UInt8[np.ndarray, "N H W 3"] | Sequence[UInt8[np.ndarray, "H W 3"]]
+
 
 def predict_pairs(
     network: PairNetwork,
-    images: Sequence[UInt8[np.ndarray, "H W 3"]],
+    images: Images,
     pairs: Sequence[Pair],
     progress: Progress | None = None,
     *,
@@ -84,7 +87,7 @@ def predict_pairs(
             work.tokens.clear()
 
 
-def _check(images: Sequence[UInt8[np.ndarray, "H W 3"]], pairs: Sequence[Pair]) -> None:
+def _check(images: Images, pairs: Sequence[Pair]) -> None:
     sizes = [image.shape[:2] for image in images]
     odd = next((number for number, size in enumerate(sizes) if size != sizes[0]), None)
     if odd is not None:
@@ -102,7 +105,7 @@ class _Work:
     """One call of :func:`predict_pairs`."""
 
     network: PairNetwork
-    images: Sequence[UInt8[np.ndarray, "H W 3"]]
+    images: Images
     pairs: Sequence[Pair]
     compute: Compute
     tokens: dict[int, Tensor]
