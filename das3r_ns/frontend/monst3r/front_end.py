@@ -68,9 +68,10 @@ def estimate(
         progress.say("This checkpoint does not predict what moves: that is found from optical flow alone.")
     # Where borders were cut, everything is done on what the network saw, and brought back to whole frames at the end.
     seen = framed if how.crop else images
-    work = _Work(framed, shrink(seen, FLOW_LONG_SIDE), windows, pairs, compute, config.batch_size, progress)
-    aligned, flows = work.align(network)
-    del network
+    small = shrink(seen, FLOW_LONG_SIDE)
+    work = _Work(network, framed, small, windows, pairs, compute, config.batch_size, progress)
+    del network  # so that it can go as soon as it is done with
+    aligned, flows = work.align()
     for message in aligned.messages:
         progress.say(message)
     confidence = relative_confidence(aligned.clean_confidence)
@@ -108,6 +109,8 @@ def relative_confidence(confidence: Float[np.ndarray, "N H W"]) -> Float[np.ndar
 class _Work:
     """Predicting and aligning, window by window."""
 
+    network: PairNetwork | None
+    """None once the last window is predicted."""
     framed: UInt8[np.ndarray, "N h w 3"]
     """The frames as the network sees them."""
     flow_images: UInt8[np.ndarray, "N fh fw 3"]
@@ -119,7 +122,7 @@ class _Work:
     batch_size: int
     progress: Progress
 
-    def align(self, network: PairNetwork) -> tuple[AlignmentResult, PairFlows]:
+    def align(self) -> tuple[AlignmentResult, PairFlows]:
         """Cameras and depth of the whole clip, and its optical flow.
 
         Only one window's predictions exist at a time. The network stays for the next window, on the CPU while another
@@ -128,32 +131,31 @@ class _Work:
         tokens: dict[int, Tensor] = {}
         flows: PairFlows | None = None
         results: list[AlignmentResult] = []
+        settings = AlignmentConfig(device="cuda" if self.compute.device.type == "cuda" else "cpu")
         for number, window in enumerate(self.windows):
             if len(self.windows) > 1:
                 self.progress.say(
                     f"Window {number + 1} of {len(self.windows)}: frames {window.start} to {window.stop - 1}."
                 )
-            predictions = self._predict(network, number, tokens)
+            predictions = self._predict(number, tokens)
             later = self.windows[number + 1] if number + 1 < len(self.windows) else range(0)
             for frame in [frame for frame in tokens if frame not in later]:
                 del tokens[frame]
-            if not later:
-                tokens.clear()
-            network.to("cpu")
-            self._release()
+            self._stow_network(last=not later)
             # After the first predictions: a network that is of no use shows there, before minutes go into flow.
             flows = flows or self._flow()
             with self.progress.stage("Alignment"):
-                results.append(global_align(predictions, flows.section(window), AlignmentConfig()))
+                results.append(global_align(predictions, flows.section(window), settings))
             del predictions
             self._release()
         assert flows is not None
         return self._join(results, flows), flows
 
-    def _predict(self, network: PairNetwork, number: int, tokens: dict[int, Tensor]) -> PairPredictions:
+    def _predict(self, number: int, tokens: dict[int, Tensor]) -> PairPredictions:
+        assert self.network is not None
         window = self.windows[number]
         return predict_pairs(
-            network,
+            self.network,
             self.framed[window.start : window.stop],
             self.pairs[number],
             self.progress,
@@ -162,6 +164,14 @@ class _Work:
             tokens=tokens,
             first_frame=window.start,
         )
+
+    def _stow_network(self, last: bool) -> None:
+        """Off the device, and out of memory after the last window."""
+        if last:
+            self.network = None
+        elif self.network is not None:
+            self.network.to("cpu")
+        self._release()
 
     def _flow(self) -> PairFlows:
         pairs = strided_pairs(len(self.framed), STRIDES)

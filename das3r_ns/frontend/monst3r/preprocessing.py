@@ -124,7 +124,7 @@ def unframe(
     left, top, right, bottom = how.box if how.crop else (0, 0, *how.size)
     width, height = how.resized if how.crop else how.size
     border = (top, height - bottom, left, width - right)
-    kind, value = (cv2.BORDER_REPLICATE, 0.0) if outside is None else (cv2.BORDER_CONSTANT, outside)
+    kind, value = (cv2.BORDER_REPLICATE, [0.0]) if outside is None else (cv2.BORDER_CONSTANT, [outside])
     whole = (cv2.copyMakeBorder(one.astype(np.float32), *border, kind, value=value) for one in values)
     return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in whole])
 

@@ -31,17 +31,6 @@ NAMES = {
 }
 
 
-@pytest.fixture(scope="module")
-def frames(fill) -> Callable[..., np.ndarray]:
-    """Formula pictures as 8-bit RGB: ``frames(count, H, W)``."""
-
-    def make(count: int, height: int, width: int) -> np.ndarray:
-        pictures = np.stack([fill.image(number, height, width) for number in range(count)])
-        return np.round((pictures.transpose(0, 2, 3, 1) * 0.5 + 0.5) * 255).astype(np.uint8)
-
-    return make
-
-
 def quiet() -> Progress:
     return Progress(Console(file=io.StringIO()))
 
