@@ -1,7 +1,8 @@
 """What the full-size network costs: encoding each frame once, against encoding both frames of every pair anew.
 
 ``python benchmarks/network.py --output OUTPUT.json``: weights are a formula (tests/data/reference/fill.py), for the
-cost does not depend on them. On a GPU all pairs of all frames are computed; on a CPU a few, and the rest is extrapolated.
+cost does not depend on them. On a GPU all pairs of all frames are computed; on a CPU a few, from which the time of all
+is extrapolated.
 """
 
 from __future__ import annotations
