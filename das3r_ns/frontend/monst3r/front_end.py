@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import geometry as geo
-from das3r_ns.frontend.alignment import AlignmentConfig, AlignmentResult, global_align
+from das3r_ns.frontend.alignment import AlignmentConfig, AlignmentResult, global_align, join_windows
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.flow import PairFlows, pick_flow
 from das3r_ns.frontend.fusion import flow_trust, fuse_dynamic
@@ -28,6 +29,7 @@ from das3r_ns.frontend.monst3r.preprocessing import Framing, frame_image, unfram
 from das3r_ns.frontend.motion import RigidPrediction
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.predictions import PairPredictions
+from das3r_ns.frontend.refinement import refine_with_flow
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.frontend.windows import overlapping_windows
 from das3r_ns.progress import Progress
@@ -75,7 +77,8 @@ def estimate(
     for message in aligned.messages:
         progress.say(message)
     confidence = relative_confidence(aligned.clean_confidence)
-    with progress.stage("What moves", count) as advance:
+    # The linear systems are small and many: BLAS threads wait for each other longer than they work.
+    with progress.stage("What moves", count) as advance, threadpool_limits(limits=1, user_api="blas"):
         motion = dynamic_probability(seen, flows, _rigid_prediction(aligned, confidence, flows), advance)
         dynamic = fuse_dynamic(
             None if aligned.dynamic_mean is None else _resize(aligned.dynamic_mean, motion.shape),
@@ -182,10 +185,14 @@ class _Work:
     def _join(self, results: list[AlignmentResult], flows: PairFlows) -> AlignmentResult:
         if len(results) == 1:
             return results[0]
-        from das3r_ns.frontend.alignment import join_windows
+        shape = (len(self.framed), flows.height, flows.width)
 
-        with self.progress.stage("Joining windows"):
-            return join_windows(results, self.windows, flows)
+        def refine(joined: AlignmentResult) -> AlignmentResult:
+            known = joined.dynamic_mean
+            return refine_with_flow(joined, flows, None if known is None else 1.0 - _resize(known, shape))
+
+        with self.progress.stage("Joining windows"), threadpool_limits(limits=1, user_api="blas"):
+            return join_windows(results, self.windows, refine=refine)
 
     def _release(self) -> None:
         gc.collect()
