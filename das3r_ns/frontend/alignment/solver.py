@@ -21,7 +21,7 @@ from das3r_ns.frontend.alignment.samples import FlowSamples, Samples
 from das3r_ns.frontend.alignment.similarity import MAXWELL_MEDIAN, weighted_median
 from das3r_ns.frontend.alignment.state import State
 
-SCHEDULE = ((10.0, 4), (6.0, 4), (4.0, 4), (3.0, 12))
+SCHEDULE = ((10.0, 3), (6.0, 3), (4.0, 3), (3.0, 10))
 """Geman-McClure scale as a multiple of the noise, and most steps, of each stage."""
 
 POINT_FLOOR = 1e-3
@@ -30,8 +30,12 @@ POINT_FLOOR = 1e-3
 FLOW_FLOOR = 0.05
 """Pixels by which optical flow is wrong at best."""
 
-CONVERGED = 1e-5
+CONVERGED = 3e-5
 """Relative fall of the cost below which a stage ends."""
+
+WORSE = 2.5
+"""Multiple of the usual median error at which all points of a pair count a quarter. Nonsense that is
+smooth (the right points of the wrong frames) crosses the scene somewhere, and fits well where it does."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Noise:
     points_scale: float
     flow: float
     flow_scale: float
+    pairs: Float[np.ndarray, " E"]
+    """Weight of each pair as a whole."""
 
 
 class Solver:
@@ -123,7 +129,8 @@ class Solver:
             if len(edge):
                 weights = self.samples.weights[edge, side]
                 left = weights * _geman_mcclure(self.relative_errors(state, n), noise.points_scale)
-                shares[edge, side] = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
+                left = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
+                shares[edge, side] = left * noise.pairs[edge]
         return shares
 
     def _depth_unit(self, state: State) -> list[np.ndarray]:
@@ -142,23 +149,32 @@ class Solver:
     def _noise(self, state: State, multiple: float) -> Noise:
         unit = self._depth_unit(state)
         frames = range(self.samples.num_frames)
-        errors = np.concatenate([self._errors(state, n, unit[n]).ravel() for n in frames])
-        weights = np.concatenate([self.samples.weights[edge, side].ravel() for edge, side in self.views])
-        points = max(float(weighted_median(errors, weights)) / MAXWELL_MEDIAN, POINT_FLOOR)
+        errors = [self._errors(state, n, unit[n]) for n in frames]
+        weights = [self.samples.weights[edge, side] for edge, side in self.views]
+        median = np.zeros((len(self.samples.pairs), 2))
+        for n, (edge, side) in enumerate(self.views):
+            median[edge, side] = weighted_median(errors[n], weights[n])
+        usual = max(float(np.median(median)), 1e-12)
+        # By the worse view: a pair that is wrong about one of its frames has not understood the other either.
+        pairs = 1.0 / (1.0 + (median.max(axis=1) / (WORSE * usual)) ** 4) ** 2
+        weights = [w * pairs[edge, None] for w, (edge, _) in zip(weights, self.views, strict=True)]
+        everything = weighted_median(np.concatenate(errors).ravel(), np.concatenate(weights).ravel())
+        points = max(float(everything) / MAXWELL_MEDIAN, POINT_FLOOR)
         flow = 1.0
         if self.flow is not None:
             missed = [np.linalg.norm(flow_residual(self.samples, self.flow, state, n)[0], axis=-1) for n in frames]
             order = [self.flow.weights[self.flow.leaving[n]] for n in frames]
             flow = float(weighted_median(np.concatenate(missed).ravel(), np.concatenate(order).ravel())) / 1.1774
             flow = max(flow, FLOW_FLOOR)
-        return Noise(points, multiple * points, flow, multiple * flow)
+        return Noise(points, multiple * points, flow, multiple * flow, pairs)
 
     def _cost(self, state: State, noise: Noise, unit: list[np.ndarray]) -> float:
         total = 0.0
         for n, (edge, side) in enumerate(self.views):
             square = (self._errors(state, n, unit[n]) / noise.points_scale) ** 2
             scale = (noise.points_scale / noise.points) ** 2
-            total += scale * float((self.samples.weights[edge, side] * square / (1 + square)).sum())
+            weights = self.samples.weights[edge, side] * noise.pairs[edge, None]
+            total += scale * float((weights * square / (1 + square)).sum())
             if self.flow is not None and self.flow.leaving[n]:
                 residual, _ = flow_residual(self.samples, self.flow, state, n)
                 square = (residual**2).sum(axis=-1) / noise.flow_scale**2
@@ -170,6 +186,7 @@ class Solver:
         system, blocks = System(self.layout, self.num_focals), []
         for n, (edge, side) in enumerate(self.views):
             robust = _geman_mcclure(self._errors(state, n, unit[n]), noise.points_scale)
+            robust = robust * noise.pairs[edge, None]
             weights = self.samples.weights[edge, side] * robust / (unit[n] * noise.points) ** 2
             block = pair_terms(self.samples, state, n, weights, self.layout)
             if self.flow is not None and self.flow.leaving[n]:
