@@ -126,21 +126,39 @@ def place_frames(samples: Samples, tree: list[tuple[int, int]]) -> Float[np.ndar
     return world
 
 
+def weiszfeld_focal(
+    slope: Float[np.ndarray, "E K 2"],
+    offsets: Float[np.ndarray, "K 2"],
+    weights: Float[np.ndarray, "E K"],
+    closest: float,
+) -> Float[np.ndarray, " E"]:
+    """Focal of least weighted sum of distances between ``focal * slope`` and ``offsets`` (Weiszfeld's iteration, 1937).
+
+    Args:
+        slope: x / z and y / z of points.
+        offsets: Their pixels, from the principal point.
+        weights: Of each.
+        closest: Pixels below which a distance is not told from zero.
+    """
+    current = weights
+    focal = np.ones(len(slope))
+    for _ in range(11):  # the first is the closed form of least squares
+        norm = np.einsum("ek,ekc,ekc->e", current, slope, slope)
+        focal = np.einsum("ek,ekc,kc->e", current, slope, offsets) / np.maximum(norm, 1e-12)
+        away = np.linalg.norm(offsets - focal[:, None, None] * slope, axis=-1)
+        current = weights / np.maximum(away, closest)
+    return focal
+
+
 def estimate_focal(samples: Samples, quality: Float[np.ndarray, " E"]) -> Float[np.ndarray, " N"]:
-    """Focal of every frame from the points of the pairs where it is view 1, by Weiszfeld's iteration (1937).
+    """Focal of every frame from the points of the pairs where it is view 1.
 
     A frame that is never view 1 has the median of the others.
     """
     points, weights = samples.points[:, 0], samples.weights[:, 0]
     weights = np.where(points[..., 2] > geo.MIN_DEPTH, weights, 0.0)
     slope = points[..., :2] / np.maximum(points[..., 2:], geo.MIN_DEPTH)
-    current = weights
-    focal = np.ones(len(points))
-    for _ in range(10):
-        norm = np.einsum("ek,ekc,ekc->e", current, slope, slope)
-        focal = np.einsum("ek,ekc,kc->e", current, slope, samples.offsets) / np.maximum(norm, 1e-12)
-        away = np.linalg.norm(samples.offsets - focal[:, None, None] * slope, axis=-1)
-        current = weights / np.maximum(away, 0.05)
+    focal = weiszfeld_focal(slope, samples.offsets, weights, 0.05)
     size = float(np.abs(samples.offsets).max())
     focal = np.clip(focal, 0.5 * size, 20.0 * size)
     everything = float(weighted_median(focal, quality * weights.mean(axis=1)))
