@@ -113,7 +113,8 @@ class OfficialObjective:
 
     def rays(self, focal: Float[Tensor, " n"]) -> Float[Tensor, "n P 3"]:
         """Directions with z = 1 of every pixel."""
-        return torch.cat([self.grid[None, :, :2] / focal[:, None, None], self.grid.new_ones(len(focal), len(self.grid), 1)], -1)
+        ones = self.grid.new_ones(len(focal), len(self.grid), 1)
+        return torch.cat([self.grid[None, :, :2] / focal[:, None, None], ones], dim=-1)
 
     def terms(self, p: Parameters) -> dict[str, Tensor]:
         """The terms without their weights: ``alignment``, ``temporal`` and, where there is flow, ``flow``."""
@@ -215,4 +216,5 @@ def align_officially(
     confidence = fuse_confidence(predictions)
     on_progress("occlusion test")
     clean = clean_confidence_official(confidence, depth, c2w, focal)
-    return AlignmentResult(c2w, focal, depth, confidence, clean, *(dynamic or (None, None)))
+    mean, highest = dynamic or (None, None)
+    return AlignmentResult(c2w, focal, depth, confidence, clean, mean, highest)

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.fusion import fuse_confidence
 from das3r_ns.frontend.alignment.similarity import Sim3
-from das3r_ns.frontend.alignment.start import weiszfeld_focal
+from das3r_ns.frontend.alignment.start import NO_DISTORTION, weiszfeld_focal
 from das3r_ns.frontend.geometry import umeyama_sim3
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.frontend.predictions import PairPredictions
@@ -77,7 +77,7 @@ def official_start(predictions: PairPredictions) -> OfficialStart:
         world[new] = fit.apply_many(points[1 - side][last])
         placed.add(new)
         if poses[i] is None:
-            poses[i] = Sim3(np.float64(1.0), fit.rotation, fit.translation).matrix()
+            poses[i] = Sim3(np.ones(()), fit.rotation, fit.translation).matrix()
     for e in np.argsort(-score, kind="stable"):
         i = predictions.pairs[e][0]
         if focals[i] is None:
@@ -107,7 +107,7 @@ def _pnp(
         world[keep].astype(np.float32),
         offsets[keep].astype(np.float32),
         pinhole.astype(np.float32),
-        None,
+        NO_DISTORTION,
         iterationsCount=10,
         reprojectionError=5,
         flags=cv2.SOLVEPNP_SQPNP,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.equations import (
+    POSE,
     FrameBlock,
     Layout,
     System,
@@ -74,7 +75,7 @@ class Solver:
         self.samples, self.held, self.temporal_weight = samples, held, temporal_weight
         self.flow = flow if flow is not None and flow_weight > 0 and flow.weights.any() else None
         self.flow_weight = flow_weight
-        self.layout = Layout(samples, self.flow)
+        self.layout = Layout(samples, self.flow, temporal_weight > 0)
         self.num_focals = samples.num_frames if per_frame_focal else 1
         self.views = [np.array(v, dtype=np.int64).reshape(-1, 2).T for v in samples.views]
         self.held_places = self.layout.cameras.ravel() if held.poses else self.layout.cameras[0]
@@ -118,28 +119,24 @@ class Solver:
             damping = max(10 * damping, 1e-6)
         return None
 
-    def relative_errors(self, state: State, frame: int) -> Float[np.ndarray, "M K"]:
-        """Error of each point predicted of a frame, as a share of its depth."""
-        return self._errors(state, frame, self._depth_unit(state)[frame])
-
     def robust_shares(self, state: State) -> Float[np.ndarray, "E 2"]:
         """How much of the weight of each pair's views is left after the robust weights, 0 to 1."""
-        noise, shares = self._noise(state, SCHEDULE[-1][0]), np.zeros((len(self.samples.pairs), 2))
+        noise, unit = self._noise(state, SCHEDULE[-1][0]), self._depth_unit(state)
+        shares = np.zeros((len(self.samples.pairs), 2))
         for n, (edge, side) in enumerate(self.views):
             if len(edge):
                 weights = self.samples.weights[edge, side]
-                left = weights * _geman_mcclure(self.relative_errors(state, n), noise.points_scale)
+                left = weights * _geman_mcclure(self._errors(state, n, unit[n]), noise.points_scale)
                 left = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
                 shares[edge, side] = left * noise.pairs[edge]
         return shares
 
     def _depth_unit(self, state: State) -> list[np.ndarray]:
         """Depth of each predicted point in the pair's own scale, the unit of its error."""
-        return [
-            np.outer(state.pair_from_world.scale[edge], state.depth[n]) for n, (edge, _) in enumerate(self.views)
-        ]
+        return [np.outer(state.pair_from_world.scale[edge], state.depth[n]) for n, (edge, _) in enumerate(self.views)]
 
     def _errors(self, state: State, frame: int, unit: Float[np.ndarray, "M K"]) -> Float[np.ndarray, "M K"]:
+        """Error of each point predicted of a frame, as a share of its depth."""
         edge, side = self.views[frame]
         camera_to_pair = state.pair_from_world[edge].matrix()[:, :3] @ state.c2w[frame]
         points = self.samples.rays(float(state.focals[frame])) * state.depth[frame][:, None]
@@ -215,9 +212,9 @@ class Solver:
         change = centres[:-2] - 2 * centres[1:-1] + centres[2:]
         if system is not None:
             for k in range(n - 2):
-                jacobian = np.zeros((3, 3 * POSE_SIZE))
+                jacobian = np.zeros((3, 3 * POSE))
                 for part, factor in enumerate((1.0, -2.0, 1.0)):
-                    jacobian[:, POSE_SIZE * part : POSE_SIZE * part + 3] = factor * state.c2w[k + part, :3, :3]
+                    jacobian[:, POSE * part : POSE * part + 3] = factor * state.c2w[k + part, :3, :3]
                 index = self.layout.cameras[k : k + 3].ravel()
                 system.add(index, weight * jacobian.T @ jacobian, weight * jacobian.T @ change[k])
         return weight * float((change**2).sum())
@@ -244,12 +241,7 @@ class Solver:
         pairs[:, 6] = np.clip(pairs[:, 6], -0.7, 0.7)
         focals = state.focals * np.exp(np.clip(by_frame, -0.3, 0.3))
         c2w = state.c2w if self.held.poses else state.c2w @ turn
-        return replace(
-            state, c2w=c2w, focals=focals, depth=depth, pair_from_world=state.pair_from_world.step(pairs)
-        )
-
-
-POSE_SIZE = 6
+        return replace(state, c2w=c2w, focals=focals, depth=depth, pair_from_world=state.pair_from_world.step(pairs))
 
 
 def _geman_mcclure(error: Float[np.ndarray, "*n"], scale: float) -> Float[np.ndarray, "*n"]:

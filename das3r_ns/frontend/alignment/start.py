@@ -22,6 +22,8 @@ from das3r_ns.frontend.pairs import Pair
 START_SAMPLES = 256
 """Pixels of a frame that are enough to compare pairs."""
 
+NO_DISTORTION = np.zeros(4)
+
 WORSE = 2.5
 """Multiple of the usual disagreement at which a prediction counts a quarter."""
 
@@ -41,7 +43,8 @@ def pair_quality(samples: Samples) -> Float[np.ndarray, " E"]:
         m = len(views)
         both = np.sqrt(weights[:, None] * weights[None])
         shape = (m, m, *points.shape[1:])
-        _, distance = fit_similarity(np.broadcast_to(points[None], shape), np.broadcast_to(points[:, None], shape), both)
+        source, target = np.broadcast_to(points[None], shape), np.broadcast_to(points[:, None], shape)
+        _, distance = fit_similarity(source, target, both)
         error = weighted_median(distance, both) / _extent(points)[:, None]
         error = np.maximum(error, error.T)
         np.fill_diagonal(error, np.nan)
@@ -65,7 +68,7 @@ def _extent(points: Float[np.ndarray, "*n K 3"]) -> Float[np.ndarray, "*n"]:
 def _mirror_error(samples: Samples) -> Float[np.ndarray, " E"]:
     """How far each pair differs from its mirror, relative to its extent; 0 where it has none."""
     number = {pair: e for e, pair in enumerate(samples.pairs)}
-    mirrored = [(e, number[pair[::-1]]) for e, pair in enumerate(samples.pairs) if pair[::-1] in number]
+    mirrored = [(e, number[j, i]) for e, (i, j) in enumerate(samples.pairs) if (j, i) in number]
     error = np.zeros(len(samples.pairs))
     if not mirrored:
         return error
@@ -232,7 +235,7 @@ def _camera_of_points(
     pinhole = np.array([[focal, 0, 0], [0, focal, 0], [0, 0, 1.0]])
     bound = max(2.0, 0.01 * float(np.abs(offsets).max()))
     found, turn, translation, _ = cv2.solvePnPRansac(
-        world, offsets, pinhole, None, iterationsCount=100, reprojectionError=bound, flags=cv2.SOLVEPNP_SQPNP
+        world, offsets, pinhole, NO_DISTORTION, iterationsCount=100, reprojectionError=bound, flags=cv2.SOLVEPNP_SQPNP
     )
     w2c = np.eye(4)
     if found and np.isfinite(translation).all() and np.isfinite(turn).all():
