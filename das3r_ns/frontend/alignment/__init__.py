@@ -10,12 +10,14 @@ from threadpoolctl import threadpool_limits
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.alignment.config import AlignmentConfig
+from das3r_ns.frontend.alignment.official import align_officially
 from das3r_ns.frontend.alignment.result import AlignmentResult
 from das3r_ns.frontend.alignment.robust import align_robustly
+from das3r_ns.frontend.alignment.windows import join_windows, split_windows
 from das3r_ns.frontend.flow import PairFlows
 from das3r_ns.frontend.predictions import PairPredictions
 
-__all__ = ["AlignmentConfig", "AlignmentResult", "global_align"]
+__all__ = ["AlignmentConfig", "AlignmentResult", "global_align", "join_windows", "split_windows"]
 
 
 # Many small matrices: BLAS threads would wait for each other longer than they work.
@@ -69,6 +71,10 @@ def global_align(
     else:
         given = np.asarray(known_focal, dtype=np.float64)
         if given.size not in (1, n) or not (np.isfinite(given) & (given > 0)).all():
-            raise Das3rError(f"The known focal {known_focal} is not one positive number, or one for each of {n} frames.")
+            raise Das3rError(f"The known focal {known_focal} is not one positive number, or {n} of them.")
         focals = np.broadcast_to(given.reshape(-1), (n,)).copy()
+    if config.objective == "official":
+        if known_c2w_cv is not None or focals is not None:
+            raise Das3rError("The official objective cannot keep known poses or a known focal; take 'robust'.")
+        return align_officially(predictions, flows, config.focal == "shared", config.device, on_progress)
     return align_robustly(predictions, flows, config, known_c2w_cv, focals, static_weight, on_progress)

@@ -104,7 +104,7 @@ def clean_confidence_official(
     focals: Float[np.ndarray, " N"],
     tolerance: float = 0.001,
 ) -> Float[np.ndarray, "N H W"]:
-    """The test as DAS3R has it: frame by frame, against the nearest pixel, earlier cleanings counting for later ones."""
+    """The test as DAS3R has it: frame by frame, against the nearest pixel, earlier cleanings counting later on."""
     current = torch.as_tensor(confidence.copy())
     z = torch.as_tensor(depth)
     height, width = z.shape[1:]

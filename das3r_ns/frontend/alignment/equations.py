@@ -30,7 +30,8 @@ POSE, PAIR = 6, 7
 class Layout:
     """Where each unknown stands in a matrix whose band is narrow."""
 
-    def __init__(self, samples: Samples, flow: FlowSamples | None) -> None:
+    def __init__(self, samples: Samples, flow: FlowSamples | None, temporal: bool) -> None:
+        """Which cameras and pairs meet: in a frame, in a flow, and (``temporal``) in three frames on end."""
         n, e = samples.num_frames, len(samples.pairs)
         blocks = n + e
         links = np.zeros((blocks, blocks), dtype=bool)
@@ -38,6 +39,8 @@ class Layout:
             seen = [frame] + [n + edge for edge, _ in views]
             seen += [flow.pairs[f][1] for f in flow.leaving[frame]] if flow is not None else []
             links[np.ix_(seen, seen)] = True
+        for k in range(n - 2 if temporal else 0):
+            links[k : k + 3, k : k + 3] = True
         order = reverse_cuthill_mckee(coo_matrix(links).tocsr(), symmetric_mode=True)
         size = np.where(np.arange(blocks) < n, POSE, PAIR)
         start = np.empty(blocks, dtype=np.int64)
@@ -216,14 +219,15 @@ class System:
         self.right = np.zeros((layout.size, 1))
         self.right_focal = np.zeros(num_focals)
 
-    def add(self, index: Int[np.ndarray, " L"], hessian: Float[np.ndarray, "L L"], gradient: Float[np.ndarray, " L"]):
+    def add(
+        self, index: Int[np.ndarray, " L"], hessian: Float[np.ndarray, "L L"], gradient: Float[np.ndarray, " L"]
+    ) -> None:
         """Add equations of unknowns in the band."""
         below = index[:, None] - index[None]
         keep = below >= 0
         columns = np.broadcast_to(index[None], below.shape)
-        # A frame may have a flow partner twice in its index only if pairs were doubled; add.at keeps that right too.
-        np.add.at(self.band, (below[keep], columns[keep]), hessian[keep])
-        np.add.at(self.right[:, 0], index, gradient)
+        self.band[below[keep], columns[keep]] += hessian[keep]  # no unknown comes twice in an index
+        self.right[index, 0] += gradient
 
     def add_frame(self, block: FrameBlock, focal: int) -> None:
         """Add what is left of a frame's equations after its depths; ``focal`` is its column of the border."""
@@ -231,7 +235,7 @@ class System:
         reduced = block.hessian - scaled @ block.cross.T
         gradient = block.gradient - scaled @ block.depth_gradient
         self.add(block.index, reduced[:-1, :-1], gradient[:-1])
-        np.add.at(self.border, (block.index, focal), reduced[:-1, -1])
+        self.border[block.index, focal] += reduced[:-1, -1]
         self.corner[focal, focal] += reduced[-1, -1]
         self.right_focal[focal] += gradient[-1]
 

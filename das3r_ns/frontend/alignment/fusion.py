@@ -31,7 +31,7 @@ def views_of(predictions: PairPredictions, frame: int) -> list[tuple[int, int]]:
 
 
 def pixel_rays(height: int, width: int, focal: float, device: torch.device) -> Float[Tensor, "H W 3"]:
-    """Directions with z = 1 in the convention of the networks: principal point (W / 2, H / 2), first pixel at (0, 0)."""
+    """Directions with z = 1 as the networks have them: principal point (W / 2, H / 2), first pixel at (0, 0)."""
     v, u = torch.meshgrid(
         torch.arange(height, device=device, dtype=torch.float32) - height / 2,
         torch.arange(width, device=device, dtype=torch.float32) - width / 2,

@@ -41,7 +41,7 @@ class AlignmentResult:
 
     @property
     def intrinsics(self) -> Float[np.ndarray, "N 3 3"]:
-        """Pinhole matrices in the convention of the SceneEstimate: pixel (row 0, column 0) has its centre at (0.5, 0.5).
+        """Pinhole matrices as the SceneEstimate has them: pixel (row 0, column 0) has its centre at (0.5, 0.5).
 
         The networks have the principal point at (W / 2, H / 2) with the first pixel at (0, 0), so here it lies half a
         pixel further, and unprojecting the depth gives the very points that were aligned.

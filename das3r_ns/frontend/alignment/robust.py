@@ -44,8 +44,9 @@ def align_robustly(
     state = first_state(samples, config.focal == "per_frame", known_focal)
     if known_c2w_cv is not None:
         state = _given_poses(state, known_c2w_cv)
-    use_flow = flows is not None and config.flow_weight > 0
-    flow = sample_flow(flows, samples, height, width, static_weight) if use_flow else None
+    flow = None
+    if flows is not None and config.flow_weight > 0:
+        flow = sample_flow(flows, samples, height, width, static_weight)
     on_progress("cameras")
     solver = Solver(
         samples,
@@ -71,9 +72,8 @@ def align_robustly(
     clean = clean_confidence(confidence, depth, state.c2w, state.focals, config.clean_tolerance, device)
     clean[lost] = 0.0
     dynamic = fuse_dynamic(predictions, shares if config.dynamic_aggregation == "weighted" else None)
-    return AlignmentResult(
-        state.c2w, state.focals, depth, confidence, clean, *(dynamic or (None, None)), messages=messages
-    )
+    mean, highest = dynamic or (None, None)
+    return AlignmentResult(state.c2w, state.focals, depth, confidence, clean, mean, highest, messages)
 
 
 def _given_poses(state: State, known: Float[np.ndarray, "N 4 4"]) -> State:
@@ -86,7 +86,7 @@ def _given_poses(state: State, known: Float[np.ndarray, "N 4 4"]) -> State:
     if not scale > 1e-6 or np.linalg.norm(theirs, axis=1).max() < 1e-9:
         scale = 1.0
     offset = known[:, :3, 3] - scale * state.c2w[:, :3, 3] @ turn.T
-    moved = state.moved(Sim3(np.float64(scale), turn, np.median(offset, axis=0)))
+    moved = state.moved(Sim3(np.array(scale), turn, np.median(offset, axis=0)))
     return State(np.asarray(known, dtype=np.float64), state.focals, moved.depth, moved.pair_from_world)
 
 

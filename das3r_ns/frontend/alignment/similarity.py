@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -28,14 +29,14 @@ class Sim3:
         return cls(np.ones(batch), np.broadcast_to(np.eye(3), (*batch, 3, 3)).copy(), np.zeros((*batch, 3)))
 
     @classmethod
-    def from_rigid(cls, pose: Float[np.ndarray, "*batch 4 4"], scale: float | Float[np.ndarray, "*batch"] = 1.0) -> Sim3:
-        """The rigid motion, with its rotation scaled."""
-        scale = np.broadcast_to(np.asarray(scale, dtype=np.float64), pose.shape[:-2])
-        return cls(scale, np.asarray(pose[..., :3, :3], np.float64), np.asarray(pose[..., :3, 3], np.float64))
+    def from_rigid(cls, pose: Float[np.ndarray, "*batch 4 4"]) -> Sim3:
+        """Rigid motions, at scale 1."""
+        rotation, translation = np.asarray(pose[..., :3, :3], np.float64), np.asarray(pose[..., :3, 3], np.float64)
+        return cls(np.ones(pose.shape[:-2]), rotation, translation)
 
-    def __getitem__(self, index: object) -> Sim3:
+    def __getitem__(self, index: Any) -> Sim3:
         """Some of the stack, along its batch axes."""
-        return Sim3(self.scale[index], self.rotation[index], self.translation[index])  # pyright: ignore[reportArgumentType]
+        return Sim3(self.scale[index], self.rotation[index], self.translation[index])
 
     def __matmul__(self, first: Sim3) -> Sim3:
         """``first``, and this one after it."""

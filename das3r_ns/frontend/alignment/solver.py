@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.equations import (
+    POSE,
     FrameBlock,
     Layout,
     System,
@@ -21,7 +22,7 @@ from das3r_ns.frontend.alignment.samples import FlowSamples, Samples
 from das3r_ns.frontend.alignment.similarity import MAXWELL_MEDIAN, weighted_median
 from das3r_ns.frontend.alignment.state import State
 
-SCHEDULE = ((10.0, 4), (6.0, 4), (4.0, 4), (3.0, 12))
+SCHEDULE = ((10.0, 3), (6.0, 3), (4.0, 3), (3.0, 10))
 """Geman-McClure scale as a multiple of the noise, and most steps, of each stage."""
 
 POINT_FLOOR = 1e-3
@@ -30,8 +31,12 @@ POINT_FLOOR = 1e-3
 FLOW_FLOOR = 0.05
 """Pixels by which optical flow is wrong at best."""
 
-CONVERGED = 1e-5
+CONVERGED = 3e-5
 """Relative fall of the cost below which a stage ends."""
+
+WORSE = 2.5
+"""Multiple of the usual median error at which all points of a pair count a quarter. Nonsense that is
+smooth (the right points of the wrong frames) crosses the scene somewhere, and fits well where it does."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Noise:
     points_scale: float
     flow: float
     flow_scale: float
+    pairs: Float[np.ndarray, " E"]
+    """Weight of each pair as a whole."""
 
 
 class Solver:
@@ -68,7 +75,7 @@ class Solver:
         self.samples, self.held, self.temporal_weight = samples, held, temporal_weight
         self.flow = flow if flow is not None and flow_weight > 0 and flow.weights.any() else None
         self.flow_weight = flow_weight
-        self.layout = Layout(samples, self.flow)
+        self.layout = Layout(samples, self.flow, temporal_weight > 0)
         self.num_focals = samples.num_frames if per_frame_focal else 1
         self.views = [np.array(v, dtype=np.int64).reshape(-1, 2).T for v in samples.views]
         self.held_places = self.layout.cameras.ravel() if held.poses else self.layout.cameras[0]
@@ -112,27 +119,24 @@ class Solver:
             damping = max(10 * damping, 1e-6)
         return None
 
-    def relative_errors(self, state: State, frame: int) -> Float[np.ndarray, "M K"]:
-        """Error of each point predicted of a frame, as a share of its depth."""
-        return self._errors(state, frame, self._depth_unit(state)[frame])
-
     def robust_shares(self, state: State) -> Float[np.ndarray, "E 2"]:
         """How much of the weight of each pair's views is left after the robust weights, 0 to 1."""
-        noise, shares = self._noise(state, SCHEDULE[-1][0]), np.zeros((len(self.samples.pairs), 2))
+        noise, unit = self._noise(state, SCHEDULE[-1][0]), self._depth_unit(state)
+        shares = np.zeros((len(self.samples.pairs), 2))
         for n, (edge, side) in enumerate(self.views):
             if len(edge):
                 weights = self.samples.weights[edge, side]
-                left = weights * _geman_mcclure(self.relative_errors(state, n), noise.points_scale)
-                shares[edge, side] = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
+                left = weights * _geman_mcclure(self._errors(state, n, unit[n]), noise.points_scale)
+                left = left.sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-12)
+                shares[edge, side] = left * noise.pairs[edge]
         return shares
 
     def _depth_unit(self, state: State) -> list[np.ndarray]:
         """Depth of each predicted point in the pair's own scale, the unit of its error."""
-        return [
-            np.outer(state.pair_from_world.scale[edge], state.depth[n]) for n, (edge, _) in enumerate(self.views)
-        ]
+        return [np.outer(state.pair_from_world.scale[edge], state.depth[n]) for n, (edge, _) in enumerate(self.views)]
 
     def _errors(self, state: State, frame: int, unit: Float[np.ndarray, "M K"]) -> Float[np.ndarray, "M K"]:
+        """Error of each point predicted of a frame, as a share of its depth."""
         edge, side = self.views[frame]
         camera_to_pair = state.pair_from_world[edge].matrix()[:, :3] @ state.c2w[frame]
         points = self.samples.rays(float(state.focals[frame])) * state.depth[frame][:, None]
@@ -142,23 +146,32 @@ class Solver:
     def _noise(self, state: State, multiple: float) -> Noise:
         unit = self._depth_unit(state)
         frames = range(self.samples.num_frames)
-        errors = np.concatenate([self._errors(state, n, unit[n]).ravel() for n in frames])
-        weights = np.concatenate([self.samples.weights[edge, side].ravel() for edge, side in self.views])
-        points = max(float(weighted_median(errors, weights)) / MAXWELL_MEDIAN, POINT_FLOOR)
+        errors = [self._errors(state, n, unit[n]) for n in frames]
+        weights = [self.samples.weights[edge, side] for edge, side in self.views]
+        median = np.zeros((len(self.samples.pairs), 2))
+        for n, (edge, side) in enumerate(self.views):
+            median[edge, side] = weighted_median(errors[n], weights[n])
+        usual = max(float(np.median(median)), 1e-12)
+        # By the worse view: a pair that is wrong about one of its frames has not understood the other either.
+        pairs = 1.0 / (1.0 + (median.max(axis=1) / (WORSE * usual)) ** 4) ** 2
+        weights = [w * pairs[edge, None] for w, (edge, _) in zip(weights, self.views, strict=True)]
+        everything = weighted_median(np.concatenate(errors).ravel(), np.concatenate(weights).ravel())
+        points = max(float(everything) / MAXWELL_MEDIAN, POINT_FLOOR)
         flow = 1.0
         if self.flow is not None:
             missed = [np.linalg.norm(flow_residual(self.samples, self.flow, state, n)[0], axis=-1) for n in frames]
             order = [self.flow.weights[self.flow.leaving[n]] for n in frames]
             flow = float(weighted_median(np.concatenate(missed).ravel(), np.concatenate(order).ravel())) / 1.1774
             flow = max(flow, FLOW_FLOOR)
-        return Noise(points, multiple * points, flow, multiple * flow)
+        return Noise(points, multiple * points, flow, multiple * flow, pairs)
 
     def _cost(self, state: State, noise: Noise, unit: list[np.ndarray]) -> float:
         total = 0.0
         for n, (edge, side) in enumerate(self.views):
             square = (self._errors(state, n, unit[n]) / noise.points_scale) ** 2
             scale = (noise.points_scale / noise.points) ** 2
-            total += scale * float((self.samples.weights[edge, side] * square / (1 + square)).sum())
+            weights = self.samples.weights[edge, side] * noise.pairs[edge, None]
+            total += scale * float((weights * square / (1 + square)).sum())
             if self.flow is not None and self.flow.leaving[n]:
                 residual, _ = flow_residual(self.samples, self.flow, state, n)
                 square = (residual**2).sum(axis=-1) / noise.flow_scale**2
@@ -170,6 +183,7 @@ class Solver:
         system, blocks = System(self.layout, self.num_focals), []
         for n, (edge, side) in enumerate(self.views):
             robust = _geman_mcclure(self._errors(state, n, unit[n]), noise.points_scale)
+            robust = robust * noise.pairs[edge, None]
             weights = self.samples.weights[edge, side] * robust / (unit[n] * noise.points) ** 2
             block = pair_terms(self.samples, state, n, weights, self.layout)
             if self.flow is not None and self.flow.leaving[n]:
@@ -198,9 +212,9 @@ class Solver:
         change = centres[:-2] - 2 * centres[1:-1] + centres[2:]
         if system is not None:
             for k in range(n - 2):
-                jacobian = np.zeros((3, 3 * POSE_SIZE))
+                jacobian = np.zeros((3, 3 * POSE))
                 for part, factor in enumerate((1.0, -2.0, 1.0)):
-                    jacobian[:, POSE_SIZE * part : POSE_SIZE * part + 3] = factor * state.c2w[k + part, :3, :3]
+                    jacobian[:, POSE * part : POSE * part + 3] = factor * state.c2w[k + part, :3, :3]
                 index = self.layout.cameras[k : k + 3].ravel()
                 system.add(index, weight * jacobian.T @ jacobian, weight * jacobian.T @ change[k])
         return weight * float((change**2).sum())
@@ -227,12 +241,7 @@ class Solver:
         pairs[:, 6] = np.clip(pairs[:, 6], -0.7, 0.7)
         focals = state.focals * np.exp(np.clip(by_frame, -0.3, 0.3))
         c2w = state.c2w if self.held.poses else state.c2w @ turn
-        return replace(
-            state, c2w=c2w, focals=focals, depth=depth, pair_from_world=state.pair_from_world.step(pairs)
-        )
-
-
-POSE_SIZE = 6
+        return replace(state, c2w=c2w, focals=focals, depth=depth, pair_from_world=state.pair_from_world.step(pairs))
 
 
 def _geman_mcclure(error: Float[np.ndarray, "*n"], scale: float) -> Float[np.ndarray, "*n"]:

@@ -22,6 +22,8 @@ from das3r_ns.frontend.pairs import Pair
 START_SAMPLES = 256
 """Pixels of a frame that are enough to compare pairs."""
 
+NO_DISTORTION = np.zeros(4)
+
 WORSE = 2.5
 """Multiple of the usual disagreement at which a prediction counts a quarter."""
 
@@ -41,7 +43,8 @@ def pair_quality(samples: Samples) -> Float[np.ndarray, " E"]:
         m = len(views)
         both = np.sqrt(weights[:, None] * weights[None])
         shape = (m, m, *points.shape[1:])
-        _, distance = fit_similarity(np.broadcast_to(points[None], shape), np.broadcast_to(points[:, None], shape), both)
+        source, target = np.broadcast_to(points[None], shape), np.broadcast_to(points[:, None], shape)
+        _, distance = fit_similarity(source, target, both)
         error = weighted_median(distance, both) / _extent(points)[:, None]
         error = np.maximum(error, error.T)
         np.fill_diagonal(error, np.nan)
@@ -65,7 +68,7 @@ def _extent(points: Float[np.ndarray, "*n K 3"]) -> Float[np.ndarray, "*n"]:
 def _mirror_error(samples: Samples) -> Float[np.ndarray, " E"]:
     """How far each pair differs from its mirror, relative to its extent; 0 where it has none."""
     number = {pair: e for e, pair in enumerate(samples.pairs)}
-    mirrored = [(e, number[pair[::-1]]) for e, pair in enumerate(samples.pairs) if pair[::-1] in number]
+    mirrored = [(e, number[j, i]) for e, (i, j) in enumerate(samples.pairs) if (j, i) in number]
     error = np.zeros(len(samples.pairs))
     if not mirrored:
         return error
@@ -126,21 +129,39 @@ def place_frames(samples: Samples, tree: list[tuple[int, int]]) -> Float[np.ndar
     return world
 
 
+def weiszfeld_focal(
+    slope: Float[np.ndarray, "E K 2"],
+    offsets: Float[np.ndarray, "K 2"],
+    weights: Float[np.ndarray, "E K"],
+    closest: float,
+) -> Float[np.ndarray, " E"]:
+    """Focal of least weighted sum of distances between ``focal * slope`` and ``offsets`` (Weiszfeld's iteration, 1937).
+
+    Args:
+        slope: x / z and y / z of points.
+        offsets: Their pixels, from the principal point.
+        weights: Of each.
+        closest: Pixels below which a distance is not told from zero.
+    """
+    current = weights
+    focal = np.ones(len(slope))
+    for _ in range(11):  # the first is the closed form of least squares
+        norm = np.einsum("ek,ekc,ekc->e", current, slope, slope)
+        focal = np.einsum("ek,ekc,kc->e", current, slope, offsets) / np.maximum(norm, 1e-12)
+        away = np.linalg.norm(offsets - focal[:, None, None] * slope, axis=-1)
+        current = weights / np.maximum(away, closest)
+    return focal
+
+
 def estimate_focal(samples: Samples, quality: Float[np.ndarray, " E"]) -> Float[np.ndarray, " N"]:
-    """Focal of every frame from the points of the pairs where it is view 1, by Weiszfeld's iteration (1937).
+    """Focal of every frame from the points of the pairs where it is view 1.
 
     A frame that is never view 1 has the median of the others.
     """
     points, weights = samples.points[:, 0], samples.weights[:, 0]
     weights = np.where(points[..., 2] > geo.MIN_DEPTH, weights, 0.0)
     slope = points[..., :2] / np.maximum(points[..., 2:], geo.MIN_DEPTH)
-    current = weights
-    focal = np.ones(len(points))
-    for _ in range(10):
-        norm = np.einsum("ek,ekc,ekc->e", current, slope, slope)
-        focal = np.einsum("ek,ekc,kc->e", current, slope, samples.offsets) / np.maximum(norm, 1e-12)
-        away = np.linalg.norm(samples.offsets - focal[:, None, None] * slope, axis=-1)
-        current = weights / np.maximum(away, 0.05)
+    focal = weiszfeld_focal(slope, samples.offsets, weights, 0.05)
     size = float(np.abs(samples.offsets).max())
     focal = np.clip(focal, 0.5 * size, 20.0 * size)
     everything = float(weighted_median(focal, quality * weights.mean(axis=1)))
@@ -214,7 +235,7 @@ def _camera_of_points(
     pinhole = np.array([[focal, 0, 0], [0, focal, 0], [0, 0, 1.0]])
     bound = max(2.0, 0.01 * float(np.abs(offsets).max()))
     found, turn, translation, _ = cv2.solvePnPRansac(
-        world, offsets, pinhole, None, iterationsCount=100, reprojectionError=bound, flags=cv2.SOLVEPNP_SQPNP
+        world, offsets, pinhole, NO_DISTORTION, iterationsCount=100, reprojectionError=bound, flags=cv2.SOLVEPNP_SQPNP
     )
     w2c = np.eye(4)
     if found and np.isfinite(translation).all() and np.isfinite(turn).all():
