@@ -5,6 +5,7 @@ Only light imports here: nerfstudio loads this module at the start of every ns-*
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,7 +99,12 @@ class Das3rVideoDataParser(DataParser):
         if self.config.eval_split != "none":  # a video too short for it is refused before the front end runs
             clip = open_clip(self.config.data, self.config.front_end.max_frames)
             split_frames(len(clip.names), self.config.eval_split)
-        return load_or_estimate(self.config.data, self.config.front_end, require_cache=self.config.require_cache)
+        prepared = load_or_estimate(self.config.data, self.config.front_end, require_cache=self.config.require_cache)
+        if self.config.front_end.front_end == "auto" and not self.config.require_cache:
+            # Kept with the training's settings: ns-viewer shall want this result, whatever weights have come by then.
+            name = prepared.estimate.provenance.get("front_end", "auto")
+            self.config.front_end = dataclasses.replace(self.config.front_end, front_end=name)
+        return prepared
 
     @cached_property
     def _fingerprint(self) -> str:

@@ -92,6 +92,8 @@ class Das3rTrainer(Trainer):
         """
         try:
             super().setup(test_mode)
+            if test_mode == "val":
+                self.config.save_config()  # which now says which front end "auto" was
         except Das3rExit:
             raise
         except Das3rError as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ import numpy as np
 import pytest
 import torch
 from jaxtyping import UInt8
+
+# Weights that a developer has downloaded must not change which front end "auto" takes in the tests.
+os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "das3r-tests-have-no-weights")
 
 from das3r_ns.demo.write import write_demo
 from das3r_ns.frontend.scene import SceneEstimate

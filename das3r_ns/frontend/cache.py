@@ -260,6 +260,20 @@ def find_entry(roots: list[Path], key: str, say: Callable[[str], None]) -> Cache
     return None
 
 
+def recorded(roots: list[Path], name: str) -> list[str]:
+    """What the entries in some folders say about their making: the different values under a name in the provenance."""
+    values: dict[str, None] = {}
+    for root in roots:
+        for scene in sorted(root.glob(f"*/{SCENE}")):
+            try:
+                value = json.loads(scene.read_text(encoding="utf-8"))["provenance"].get(name)
+            except (OSError, ValueError, TypeError, KeyError, AttributeError):
+                continue  # not one of ours
+            if isinstance(value, str):
+                values.setdefault(value)
+    return list(values)
+
+
 def _is_good(directory: Path, key: str) -> bool:
     try:
         load_entry(directory, key)

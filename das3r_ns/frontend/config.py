@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-FrontEndName = Literal["auto", "geometric"]
+FrontEndName = Literal["auto", "geometric", "monst3r"]
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass
@@ -13,9 +15,30 @@ class FrontEndConfig:
     """How cameras, depth and what moves are found in a video."""
 
     front_end: FrontEndName = "auto"
-    """'geometric' needs no trained weights: optical flow, bundle adjustment, motion evidence. 'auto' takes the best one
-    at hand and says which."""
+    """'geometric' needs no trained weights: optical flow, bundle adjustment, motion evidence. 'monst3r' shows pairs of
+    frames to the DAS3R, MonST3R or DUSt3R network. 'auto' takes monst3r where a checkpoint is named or downloaded, else
+    geometric, and says which and why."""
     max_frames: int = 150
     """Most frames to use; a longer video is thinned evenly."""
     long_side: int = 512
     """Longer side, in pixels, at which the front end works (and trains, unless told otherwise); never enlarged."""
+    checkpoint: str = "auto"
+    """Weights of the network: a folder (config.json and model.safetensors), a .pth file, or a published one by its name
+    (das3r, monst3r, dust3r; downloaded if need be, for non-commercial use only). 'auto' takes what `das3r weights` has
+    downloaded."""
+    network_size: int = 512
+    """Longer side, in pixels, of what the network sees. It was trained on 512; less is quicker and coarser."""
+    pair_graph: str = "swinstride-5-noncyclic"
+    """Which frames the network sees together: KIND-WINDOW[-noncyclic] of swin, swinstride, swin2stride, swinskip_start
+    or logwin; oneref-FRAME; or complete. Windows are fitted to the length of the clip."""
+    window: int = 100
+    """Frames that are predicted and aligned together; longer videos are done in overlapping windows, which bounds the
+    memory they take."""
+    window_overlap: float = 0.5
+    """Share of a window that the next one has in common with it."""
+    precision: Precision = "auto"
+    """Precision of the network; 'auto' is float16 on a GPU (bfloat16 where that overflows), float32 on a CPU."""
+    batch_size: int = 0
+    """Directed pairs of frames that go through the network at once; 0 = as many as memory allows."""
+    device: str = "auto"
+    """Where the network runs: auto, cpu, cuda, cuda:1, ..."""

@@ -5,34 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from das3r_ns.frontend.pairs import Pair
+
 AGREEMENT = 1.0
 """Pixels by which a flow may miss its start on the way back and still count as right."""
 
 FAILED_SHARE = 0.3
 """A pair with a smaller share of agreeing pixels has failed."""
-
-Pair = tuple[int, int]
-"""A directed pair of frames (i, j); its flow leads from a pixel of i to the same point in j."""
-
-
-def strided_pairs(num_frames: int, strides: Iterable[int]) -> list[Pair]:
-    """Every pair of frames ``stride`` apart, in both directions.
-
-    Args:
-        num_frames: Length of the video.
-        strides: Distances in frames; those as long as the video or longer give no pair.
-
-    Returns:
-        Directed pairs (i, j) and (j, i), sorted.
-    """
-    pairs = {(i, i + s) for s in strides for i in range(num_frames - s)}
-    return sorted(pairs | {(j, i) for i, j in pairs})
 
 
 @dataclass
@@ -51,6 +37,15 @@ class PairFlows:
     def pairs(self) -> list[Pair]:
         """The directed pairs there are, sorted."""
         return sorted(self.fields)
+
+    def section(self, frames: range) -> PairFlows:
+        """The flows within a run of frames, which are counted from its first one; the fields are shared, not copied."""
+        fields = {
+            (i - frames.start, j - frames.start): field
+            for (i, j), field in self.fields.items()
+            if i in frames and j in frames
+        }
+        return PairFlows(self.height, self.width, len(frames), fields, self.texture[frames.start : frames.stop])
 
     def flow(self, i: int, j: int) -> Float[np.ndarray, "H W 2"]:
         """Displacement from frame i to frame j, float32 pixels."""
@@ -91,6 +86,28 @@ def picture_texture(grey: UInt8[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     eigenvalue = cv2.cornerMinEigenVal(grey, blockSize=7, ksize=3)
     # A ramp of 1 grey level a pixel has the eigenvalue (2 / 255)^2 in OpenCV's scaling of 8-bit pictures.
     return (np.sqrt(np.maximum(eigenvalue, 0.0)) * (255 / 2)).astype(np.float16)
+
+
+def pick_flow(on_gpu: bool) -> tuple[Callable[..., PairFlows], str]:
+    """The best optical flow at hand: RAFT where there is a GPU and its weights were downloaded, else DIS.
+
+    On a CPU RAFT takes seconds for a pair, and there are hundreds.
+
+    Args:
+        on_gpu: Whether to work on the GPU.
+
+    Returns:
+        A function like :func:`dis_flow`, and what it is called.
+    """
+    if on_gpu:
+        import torch
+
+        from das3r_ns.frontend.raft import load_raft, raft_flow, raft_weights
+
+        path = raft_weights()
+        if path is not None:
+            return partial(raft_flow, load_raft(path, torch.device("cuda"))), "RAFT"
+    return dis_flow, "DIS"
 
 
 def dis_flow(

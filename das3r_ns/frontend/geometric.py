@@ -13,9 +13,10 @@ from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.bundle_adjustment import BundleResult, bundle_adjust
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.depth import dense_depth
-from das3r_ns.frontend.flow import PairFlows, dis_flow, strided_pairs
+from das3r_ns.frontend.flow import PairFlows, dis_flow
 from das3r_ns.frontend.masks import dynamic_probability
 from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.progress import Progress
 

@@ -154,19 +154,31 @@ def se3_log(pose: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 
 
 
 def umeyama_sim3(
-    source: Float[np.ndarray, "N 3"], target: Float[np.ndarray, "N 3"]
-) -> tuple[float, Float[np.ndarray, "3 3"], Float[np.ndarray, " 3"]]:
+    source: Float[np.ndarray, "*batch N 3"],
+    target: Float[np.ndarray, "*batch N 3"],
+    weights: Float[np.ndarray, "*batch N"] | None = None,
+) -> tuple[Float[np.ndarray, "*batch"], Float[np.ndarray, "*batch 3 3"], Float[np.ndarray, "*batch 3"]]:
     """Similarity that takes ``source`` to ``target`` with the least squared error (Umeyama, PAMI 1991, eq. 40-43).
+
+    Args:
+        source: Points.
+        target: The same points elsewhere.
+        weights: Weight of each point, none negative; all alike if None, or where all are zero.
 
     Returns:
         Scale, rotation and translation: target ~ scale * rotation @ source + translation. Where all source points
         coincide the scale is 1.
     """
-    mean_source, mean_target = source.mean(axis=0), target.mean(axis=0)
-    centred_source, centred_target = source - mean_source, target - mean_target
-    u, singular, vt = np.linalg.svd(centred_target.T @ centred_source)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
-    rotation = (u * sign) @ vt
-    variance = float((centred_source**2).sum())
-    scale = float((singular * sign).sum()) / variance if variance > 0 else 1.0
-    return scale, rotation, mean_target - scale * rotation @ mean_source
+    weights = np.ones(source.shape[:-1]) if weights is None else weights
+    total = weights.sum(axis=-1, keepdims=True)
+    weights = np.where(total > 0, weights / np.where(total > 0, total, 1.0), 1.0 / source.shape[-2])[..., None]
+    mean_source, mean_target = (weights * source).sum(axis=-2), (weights * target).sum(axis=-2)
+    centred_source, centred_target = source - mean_source[..., None, :], target - mean_target[..., None, :]
+    u, singular, vt = np.linalg.svd(np.swapaxes(weights * centred_target, -1, -2) @ centred_source)
+    sign = np.ones_like(singular)
+    sign[..., 2] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    rotation = (u * sign[..., None, :]) @ vt
+    variance = (weights * centred_source**2).sum(axis=(-2, -1))
+    scale = np.where(variance > 0, (singular * sign).sum(axis=-1) / np.where(variance > 0, variance, 1.0), 1.0)
+    moved = np.einsum("...ij,...j->...i", rotation, mean_source)
+    return scale, rotation, mean_target - scale[..., None] * moved

@@ -1,4 +1,4 @@
-"""Which frames are shown to the network together."""
+"""Which frames are looked at together: shown to the network, or joined by optical flow."""
 
 from __future__ import annotations
 
@@ -19,6 +19,25 @@ _STEPS = {"swin": (1, 1), "swinstride": (1, 2), "swin2stride": (1, 3), "swinskip
 """First distance and step between distances of the sliding windows."""
 
 Pair = tuple[int, int]
+"""A directed pair of frames (i, j): view 1 and view 2; its flow leads from a pixel of i to the same point in j."""
+
+
+def strided_pairs(num_frames: int, strides: Iterable[int]) -> list[Pair]:
+    """Every pair of frames ``stride`` apart, in both directions.
+
+    Args:
+        num_frames: Length of the video.
+        strides: Distances in frames; those as long as the video or longer give no pair.
+
+    Returns:
+        Directed pairs (i, j) and (j, i), sorted.
+    """
+    return both_ways(_at_distances(num_frames, strides))
+
+
+def both_ways(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs and their mirror images, each once, sorted."""
+    return sorted({pair for i, j in pairs for pair in ((i, j), (j, i))})
 
 
 @dataclass(frozen=True)
@@ -106,7 +125,13 @@ def _one_way(graph: _Graph, n: int) -> list[Pair]:
     else:
         first, step = _STEPS[graph.kind]
         distances = range(first, first + step * graph.window, step)
-    found = ((i, (i + d) % n if graph.cyclic else i + d) for i in range(n) for d in distances)
+    return _at_distances(n, distances, graph.cyclic)
+
+
+def _at_distances(n: int, distances: Iterable[int], cyclic: bool = False) -> list[Pair]:
+    """Pairs i < j of frames at the given distances, round the end of the clip too if it is a ring; sorted."""
+    steps = list(distances)
+    found = ((i, (i + d) % n if cyclic else i + d) for i in range(n) for d in steps)
     return sorted({(min(i, j), max(i, j)) for i, j in found if 0 <= j < n and i != j})
 
 

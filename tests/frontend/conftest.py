@@ -10,7 +10,8 @@ import pytest
 from jaxtyping import Float
 
 from das3r_ns.frontend import geometry as geo
-from das3r_ns.frontend.flow import PairFlows, strided_pairs
+from das3r_ns.frontend.flow import PairFlows
+from das3r_ns.frontend.pairs import strided_pairs
 
 HALF_SIZE = np.array([3.0, 2.0, 5.0])
 

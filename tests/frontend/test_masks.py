@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.flow import PairFlows, dis_flow, strided_pairs
+from das3r_ns.frontend.flow import PairFlows, dis_flow
 from das3r_ns.frontend.masks import dynamic_probability, relative_evidence, segment_frame, soften
 from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.pairs import strided_pairs
 
 HEIGHT, WIDTH, FRAMES = 96, 160, 9
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.pairs import DEFAULT_GRAPH, graph_for, make_pairs
+from das3r_ns.frontend.pairs import DEFAULT_GRAPH, graph_for, make_pairs, strided_pairs
 
 OFFICIAL = json.loads((Path(__file__).parents[1] / "data" / "reference" / "pairs.json").read_text())
 GRAPHS = {name: graph for name, graph in OFFICIAL["graphs"].items() if not name.startswith("eval")}
@@ -87,3 +87,12 @@ def test_refuses_what_gives_no_scene(count: int, graph: str, words: str) -> None
 
 def test_a_ring_never_pairs_a_frame_with_itself() -> None:
     assert all(i != j for i, j in make_pairs(5, "swin-9"))
+
+
+def test_strided_pairs_come_in_mirrors() -> None:
+    pairs = strided_pairs(4, (1, 2, 9))
+    assert pairs == [(0, 1), (0, 2), (1, 0), (1, 2), (1, 3), (2, 0), (2, 1), (2, 3), (3, 1), (3, 2)]
+
+
+def test_strides_of_powers_of_two_are_a_graph_of_the_network_too() -> None:
+    assert strided_pairs(40, (1, 2, 4, 8, 16)) == sorted(make_pairs(40, "logwin-5-noncyclic"))

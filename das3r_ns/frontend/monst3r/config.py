@@ -11,6 +11,9 @@ from das3r_ns.errors import Das3rError
 PATCH = 16
 """Side in pixels of the square that becomes one token."""
 
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+"""Files of a hub folder."""
+
 _EXPECTED: dict[str, tuple[Any, ...]] = {
     "pos_embed": ("RoPE100",),
     "patch_embed_cls": ("PatchEmbedDust3R", "ManyAR_PatchEmbed"),

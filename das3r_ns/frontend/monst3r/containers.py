@@ -15,9 +15,7 @@ import torch
 from torch import Tensor
 
 from das3r_ns.errors import Das3rError
-
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-"""Files of a hub folder."""
+from das3r_ns.frontend.monst3r.config import CONFIG, WEIGHTS
 
 PICKLED = (".pth", ".pt", ".ckpt")
 """Suffixes of files written by torch.save."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.monst3r.containers import CONFIG, WEIGHTS
+from das3r_ns.frontend.monst3r.config import CONFIG, WEIGHTS
 from das3r_ns.frontend.monst3r.download import download_file, num_chunks
 from das3r_ns.progress import Progress
 
@@ -79,6 +79,18 @@ def find_checkpoint(wanted: str, progress: Progress) -> Path:
         CheckpointUnavailable: It is not in the cache, and the hub is out of reach or not to be used.
         Das3rError: A path that does not exist, a full disk, or a download that broke off.
     """
+    return local_checkpoint(wanted) or download(_candidates(wanted)[0], progress)
+
+
+def local_checkpoint(wanted: str) -> Path | None:
+    """Where a checkpoint lies on this machine, without asking the hub; None if it would have to be downloaded.
+
+    Args:
+        wanted: As for :func:`find_checkpoint`.
+
+    Raises:
+        Das3rError: A path that does not exist.
+    """
     if wanted != "auto" and wanted not in PUBLISHED:
         path = Path(wanted).expanduser()
         if path.exists():
@@ -87,12 +99,12 @@ def find_checkpoint(wanted: str, progress: Progress) -> Path:
             f"The checkpoint {wanted} does not exist. Name a .pth file, a folder with {CONFIG} and {WEIGHTS}, or one "
             f"of auto, {', '.join(PUBLISHED)}. Relative paths start at {Path.cwd()}."
         )
-    candidates = list(PUBLISHED.values()) if wanted == "auto" else [PUBLISHED[wanted]]
-    for published in candidates:
-        folder = cached_folder(published)
-        if folder is not None:
-            return folder
-    return download(candidates[0], progress)
+    folders = (cached_folder(published) for published in _candidates(wanted))
+    return next((folder for folder in folders if folder is not None), None)
+
+
+def _candidates(wanted: str) -> list[Published]:
+    return list(PUBLISHED.values()) if wanted == "auto" else [PUBLISHED[wanted]]
 
 
 def cached_folder(published: Published) -> Path | None:

@@ -67,7 +67,11 @@ class PairNetwork(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, tokens1: Float[Tensor, "B T C"], tokens2: Float[Tensor, "B T C"], size: tuple[int, int]
+        self,
+        tokens1: Float[Tensor, "B T C"],
+        tokens2: Float[Tensor, "B T C"],
+        size: tuple[int, int],
+        second_mask: bool = True,
     ) -> dict[str, Tensor]:
         """What :meth:`infer_pair` returns, from the tokens of the frames.
 
@@ -75,6 +79,8 @@ class PairNetwork(nn.Module):
             tokens1: View 1 of each pair, from :meth:`encode`.
             tokens2: View 2 of each pair.
             size: Height and width of the frames in pixels.
+            second_mask: Also compute ``dynamic_mask2``, a seventh of the work, which nothing needs where each pair is
+                there both ways.
         """
         grid = _grid(size)
         if tokens1.shape != tokens2.shape or tokens1.shape[1] != grid[0] * grid[1]:
@@ -88,6 +94,7 @@ class PairNetwork(nn.Module):
         out = {"pts3d": pts3d, "conf": conf, "pts3d_in_other_view": pts3d_in_other_view, "conf2": conf2}
         if self.config.mask_heads:
             out["dynamic_mask1"] = self.downstream_head_dynamic_mask1(layers1, grid)
+        if self.config.mask_heads and second_mask:
             out["dynamic_mask2"] = self.downstream_head_dynamic_mask2(layers2, grid)
         return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -11,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.geometry import resize_intrinsics
 from das3r_ns.frontend.monst3r.config import PATCH
 
 LONG_SIDE = 512
@@ -81,6 +83,60 @@ def frame_image(image: UInt8[np.ndarray, "H W 3"], how: Framing) -> UInt8[np.nda
     if not how.crop:
         return np.array(resized.resize(how.size, Image.Resampling.LANCZOS))
     return np.array(resized.crop(how.box))
+
+
+MAX_SQUEEZE = 0.02
+"""Relative change of the aspect ratio up to which a frame is squeezed rather than cut."""
+
+
+def whole_framing(width: int, height: int, size: int = LONG_SIDE) -> Framing:
+    """How to show the network all of a frame, or nearly all.
+
+    Officially what is over at a multiple of 16 is cut, and so is a quarter of square frames; but every pixel of a video
+    wants a depth. So the frame is squeezed to multiples of 16 where that changes its aspect ratio by 2 % at most (512 x
+    341 becomes 512 x 336; the intrinsics then have two focals that differ by as much), and else cut as officially, by 7
+    pixels at a border at most.
+
+    Raises:
+        Das3rError: Nothing would be left of the frame, or the network cannot work at this size.
+    """
+    if size < 4 * PATCH or size == SHORT_NETWORK or size % PATCH:
+        raise Das3rError(
+            f"The network cannot work at {size} pixels (--network-size): take 512, or another multiple of {PATCH} from "
+            f"{4 * PATCH} up, except {SHORT_NETWORK}."
+        )
+    squeezed = framing(width, height, size, square_ok=True, crop=False)
+    change = squeezed.size[0] * height / (squeezed.size[1] * width) - 1.0
+    return squeezed if abs(change) <= MAX_SQUEEZE else framing(width, height, size, square_ok=True)
+
+
+def unframe(
+    values: Float[np.ndarray, "N h w"], how: Framing, size: tuple[int, int], outside: float | None = None
+) -> Float[np.ndarray, "N H W"]:
+    """Bring maps of the network's pixels back to whole frames.
+
+    Args:
+        values: Maps of the size of the network.
+        how: How the frames were brought there.
+        size: Width and height of the frames.
+        outside: Value of the border that the network did not see; None = as at its edge.
+    """
+    left, top, right, bottom = how.box if how.crop else (0, 0, *how.size)
+    width, height = how.resized if how.crop else how.size
+    border = (top, height - bottom, left, width - right)
+    kind, value = (cv2.BORDER_REPLICATE, [0.0]) if outside is None else (cv2.BORDER_CONSTANT, [outside])
+    whole = (cv2.copyMakeBorder(one.astype(np.float32), *border, kind, value=value) for one in values)
+    return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in whole])
+
+
+def unframe_intrinsics(
+    intrinsics: Float[np.ndarray, "N 3 3"], how: Framing, size: tuple[int, int]
+) -> Float[np.ndarray, "N 3 3"]:
+    """Pinhole matrices in pixels of whole frames of ``size`` (width, height), from those in the network's pixels."""
+    whole = intrinsics.copy()
+    if how.crop:
+        whole[:, :2, 2] += how.box[:2]
+    return resize_intrinsics(whole, how.resized if how.crop else how.size, size)
 
 
 def network_input(images: UInt8[np.ndarray, "N H W 3"]) -> Float[Tensor, "N 3 H W"]:

@@ -10,8 +10,8 @@ import torch
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.monst3r.checkpoints import load_network
-from das3r_ns.frontend.monst3r.config import PATCH
-from das3r_ns.frontend.monst3r.containers import GET_ANOTHER, WEIGHTS
+from das3r_ns.frontend.monst3r.config import PATCH, WEIGHTS
+from das3r_ns.frontend.monst3r.containers import GET_ANOTHER
 from das3r_ns.frontend.monst3r.download import checksum
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.frontend.flow import Pair, PairFlows
+from das3r_ns.frontend.flow import PairFlows
 from das3r_ns.frontend.geometry import rigid_flow
 from das3r_ns.frontend.motion.background import MIN_SCALE, BackgroundFlow, fit_background
 from das3r_ns.frontend.motion.pairs import flow_trust
+from das3r_ns.frontend.pairs import Pair
 from das3r_ns.frontend.scene import CameraKind
 
 SAMPLE_STEP = 4

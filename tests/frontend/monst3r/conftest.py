@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from das3r_ns.frontend.monst3r import PairNetwork, build_network
+from das3r_ns.frontend.monst3r import PairNetwork, build_network, dpt, heads
+from das3r_ns.frontend.monst3r.checkpoints import official_name
 
 REFERENCE = Path(__file__).parents[2] / "data" / "reference"
 
@@ -71,3 +73,54 @@ def tiny(make_network: Callable[[dict], PairNetwork], fill: ModuleType) -> PairN
 def picture(fill: ModuleType) -> Callable[..., Tensor]:
     """Formula pictures, [B, 3, H, W]: ``picture(H, W, number, ...)``."""
     return lambda height, width, *numbers: torch.from_numpy(np.stack([fill.image(n, height, width) for n in numbers]))
+
+
+@pytest.fixture()
+def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads of all sizes of network have the same 20 million weights each: too many to write to disk in every test."""
+    _shrink_heads(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def quick(make_network: Callable[[dict], PairNetwork], fill: ModuleType) -> PairNetwork:
+    """The tiny network with small heads, for tests of what is done with it; tests leave its weights alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        _shrink_heads(patch)
+        return make_network(fill.TINY)
+
+
+@pytest.fixture(scope="session")
+def save_folder(fill: ModuleType) -> Callable[..., Path]:
+    """Writes a checkpoint as the hub holds it: one name for each tensor, and infinite limits as bare words."""
+
+    def save(folder: Path, network: PairNetwork) -> Path:
+        folder.mkdir()
+        weights = {name: value for name, value in network.state_dict().items() if official_name(name) == name}
+        save_file(weights, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(fill.TINY))
+        return folder
+
+    return save
+
+
+@pytest.fixture()
+def checkpoint(tmp_path: Path, quick: PairNetwork, save_folder: Callable[..., Path], small_heads: None) -> Path:
+    """A folder with the quick network, which only loads while the heads are small."""
+    return save_folder(tmp_path / "checkpoint", quick)
+
+
+@pytest.fixture(scope="session")
+def frames(fill: ModuleType) -> Callable[..., np.ndarray]:
+    """Formula pictures as 8-bit RGB, [N, H, W, 3]: ``frames(count, H, W)``."""
+
+    def make(count: int, height: int, width: int) -> np.ndarray:
+        pictures = np.stack([fill.image(number, height, width) for number in range(count)])
+        return np.round((pictures.transpose(0, 2, 3, 1) * 0.5 + 0.5) * 255).astype(np.uint8)
+
+    return make
+
+
+def _shrink_heads(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dpt, "FEATURES", 8)
+    patch.setattr(heads, "FEATURES", 8)
+    patch.setattr(dpt, "LAYER_DIMS", (4, 6, 8, 10))

@@ -17,8 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.monst3r import PairNetwork, build_network, dpt, heads
+from das3r_ns.frontend.monst3r import PairNetwork, build_network
 from das3r_ns.frontend.monst3r.checkpoints import load_network, official_name
+
+pytestmark = pytest.mark.usefixtures("small_heads")
 
 CALL = (
     "AsymmetricCroCo3DStereo(pos_embed='RoPE100', patch_embed_cls='ManyAR_PatchEmbed', img_size=(512, 512), "
@@ -39,14 +41,6 @@ def hub_folder(folder: Path, weights: dict[str, Tensor], config: dict) -> Path:
 
 def without_aliases(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in weights.items() if official_name(name) == name}
-
-
-@pytest.fixture(autouse=True)
-def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads of all sizes of network have the same 20 million weights each: too many to write to disk in every test."""
-    monkeypatch.setattr(dpt, "FEATURES", 8)
-    monkeypatch.setattr(heads, "FEATURES", 8)
-    monkeypatch.setattr(dpt, "LAYER_DIMS", (4, 6, 8, 10))
 
 
 @pytest.fixture()

@@ -19,7 +19,7 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.monst3r import PairNetwork, dpt, heads, hub
+from das3r_ns.frontend.monst3r import PairNetwork, hub
 from das3r_ns.frontend.monst3r.checkpoints import official_name
 from das3r_ns.frontend.monst3r.verification import verify_checkpoint
 from das3r_ns.progress import Progress
@@ -40,13 +40,8 @@ def _hub_server() -> ModuleType:
 
 
 @pytest.fixture()
-def files(
-    make_network: Callable[[dict], PairNetwork], fill: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, bytes]:
+def files(make_network: Callable[[dict], PairNetwork], fill: ModuleType, small_heads: None) -> dict[str, bytes]:
     """A repository: the tiny network with small heads."""
-    monkeypatch.setattr(dpt, "FEATURES", 8)
-    monkeypatch.setattr(heads, "FEATURES", 8)
-    monkeypatch.setattr(dpt, "LAYER_DIMS", (4, 6, 8, 10))
     state = make_network(fill.TINY).state_dict()
     weights = save({name: value for name, value in state.items() if official_name(name) == name})
     return {"config.json": json.dumps(fill.TINY).encode(), "model.safetensors": weights}

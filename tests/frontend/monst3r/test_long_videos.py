@@ -1,0 +1,98 @@
+"""Videos longer than a window: one window's predictions at a time, and still each frame encoded once."""
+
+from __future__ import annotations
+
+import gc
+import io
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from das3r_ns.frontend.alignment import AlignmentResult
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.flow import PairFlows
+from das3r_ns.frontend.monst3r import PairNetwork, front_end
+from das3r_ns.frontend.predictions import PairPredictions
+from das3r_ns.progress import Progress
+
+
+class Watch:
+    """Stands in for the alignment, and watches what is alive when it runs."""
+
+    def __init__(self) -> None:
+        self.predictions: list[weakref.ref[PairPredictions]] = []
+        self.alive: list[int] = []
+        self.tokens: list[int] = []
+        self.known_tokens: dict = {}
+        self.windows: list[range] = []
+
+    def align(self, predictions: PairPredictions, flows: PairFlows, settings: object) -> AlignmentResult:
+        gc.collect()
+        self.predictions.append(weakref.ref(predictions))
+        self.alive.append(sum(one() is not None for one in self.predictions))
+        self.tokens.append(len(self.known_tokens))
+        assert flows.num_frames == predictions.num_frames
+        n, shape = predictions.num_frames, (predictions.num_frames, predictions.height, predictions.width)
+        c2w = np.tile(np.eye(4), (n, 1, 1))
+        return AlignmentResult(c2w, np.full(n, 50.0), *(np.ones(shape, np.float32) for _ in range(3)))
+
+    def join(self, results: list[AlignmentResult], windows: list[range], **_: object) -> AlignmentResult:
+        self.windows = list(windows)
+        assert [result.num_frames for result in results] == [len(window) for window in windows]
+        n, (height, width) = windows[-1].stop, results[0].depth.shape[1:]
+        c2w = np.tile(np.eye(4), (n, 1, 1))
+        return AlignmentResult(c2w, np.full(n, 50.0), *(np.ones((n, height, width), np.float32) for _ in range(3)))
+
+
+@pytest.fixture()
+def watch(quick: PairNetwork, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    watch = Watch()
+    predict = front_end.predict_pairs
+
+    def predicting(*args, **more) -> PairPredictions:
+        watch.known_tokens = more["tokens"]
+        return predict(*args, **more)
+
+    def no_flow(images: np.ndarray, *_: object) -> PairFlows:
+        return PairFlows(*images.shape[1:3], len(images), {}, np.zeros(images.shape[:3], np.float16))
+
+    monkeypatch.setattr(front_end, "predict_pairs", predicting)
+    monkeypatch.setattr(front_end, "global_align", watch.align)
+    monkeypatch.setattr(front_end, "join_windows", watch.join)
+    monkeypatch.setattr(front_end, "pick_flow", lambda on_gpu: (no_flow, "none"))
+    monkeypatch.setattr(front_end, "dynamic_probability", lambda images, *_: np.zeros(images.shape[:3], np.float32))
+    monkeypatch.setattr(front_end, "load_network", lambda path: quick)
+    monkeypatch.setattr(front_end, "hub", SimpleNamespace(find_checkpoint=lambda *_: Path("tiny")))
+    return watch
+
+
+def test_memory_does_not_grow_with_the_number_of_windows(
+    watch: Watch, quick: PairNetwork, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    encode = quick.encode
+    monkeypatch.setattr(quick, "encode", lambda images: encoded.append(len(images)) or encode(images))
+    images = np.resize(frames(6, 48, 64), (300, 48, 64, 3))
+    progress = Progress(Console(file=io.StringIO()))
+    config = FrontEndConfig(network_size=64, pair_graph="swin-1-noncyclic", batch_size=32, device="cpu")
+    scene = front_end.estimate(images, [str(number) for number in range(300)], config, progress)
+    assert scene.num_frames == 300
+    assert watch.windows == [range(start, start + 100) for start in (0, 50, 100, 150, 200)]
+    assert watch.alive == [1] * 5, "predictions of one window at a time"
+    assert watch.tokens == [50, 50, 50, 50, 0], "tokens only of frames that the next window has too"
+    assert sum(encoded) == 300, "and each frame is encoded once"
+    assert "Window 2 of 5: frames 50 to 149." in progress.messages
+
+
+def test_a_video_that_fits_one_window_is_not_cut(watch: Watch, frames: Callable[..., np.ndarray]) -> None:
+    images = np.resize(frames(6, 48, 64), (20, 48, 64, 3))
+    config = FrontEndConfig(network_size=64, pair_graph="swin-1-noncyclic", batch_size=32, device="cpu", window=20)
+    progress = Progress(Console(file=io.StringIO()))
+    front_end.estimate(images, [str(number) for number in range(20)], config, progress)
+    assert not watch.windows and len(watch.alive) == 1
+    assert not any(message.startswith("Window") for message in progress.messages)
