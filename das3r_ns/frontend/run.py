@@ -13,6 +13,8 @@ from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import cache
 from das3r_ns.frontend.config import FrontEndConfig, FrontEndName
+from das3r_ns.frontend.known import FIELDS as KNOWN_FIELDS
+from das3r_ns.frontend.known import Knowledge, find_knowledge
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.frontend.video import MIN_SIDE, Clip, open_clip, working_size
 from das3r_ns.progress import Progress
@@ -25,7 +27,8 @@ class FrontEnd:
     """A way to estimate a scene; imported when it is used, for it may be heavy."""
 
     module: str
-    """Module with ``estimate(images, names, config, progress) -> SceneEstimate``."""
+    """Module with ``estimate(images, names, config, progress) -> SceneEstimate``. Where the user knows something of the
+    video it gets ``known`` too, a :class:`~das3r_ns.frontend.known.Known`."""
     version: int
     """Raised whenever results change. Part of the cache key, unlike the version of the package: an upgrade that leaves
     the front end alone must not orphan the cameras that trained checkpoints depend on."""
@@ -111,11 +114,17 @@ def load_or_estimate(
         raise Das3rError(
             f"A long side of {config.long_side} pixels is too small (--long-side): take 512, or 256 at least."
         )
-    clip = open_clip(data, config.max_frames)
+    knowledge = find_knowledge(open_clip(data, config.max_frames), config)
+    clip = knowledge.clip
+    for message in [] if require_cache else knowledge.messages:
+        progress.say(message)
     name, reason = choose_front_end(config.front_end)
-    key = cache.cache_key(clip.content_hash, _settings(config, name))
+    keys = _keys(knowledge, name)
     roots = cache.cache_roots(clip.path)
-    entry = cache.find_entry(roots, key, progress.say)
+    entry = cache.find_entry(roots, keys[0], progress.say)
+    if entry is None and len(keys) > 1 and (require_cache or not _can_refine(config, progress)):
+        entry = cache.find_entry(roots, keys[1], progress.say)
+        keys = keys[1:]
     if entry is not None:
         progress.say(f"Front end: read from {entry.directory}.")
     elif require_cache:
@@ -126,7 +135,7 @@ def load_or_estimate(
         )
     else:
         progress.say(f"Front end: {name} ({reason}).")
-        entry = _estimate(clip, config, name, key, roots, progress)
+        entry = _estimate(knowledge, name, keys, roots, progress)
     return PreparedScene(data, entry, clip)
 
 
@@ -141,17 +150,41 @@ def _settings(config: FrontEndConfig, name: str) -> dict[str, Any]:
     settings = dataclasses.asdict(config)
     # Which frames the budget leaves is in the hash of the frames; a larger budget than frames changes nothing.
     del settings["max_frames"]
+    for field in KNOWN_FIELDS:
+        del settings[field]
     return {**settings, "front_end": name, "version": FRONT_ENDS[name].version}
 
 
+def _keys(knowledge: Knowledge, name: str) -> list[str]:
+    """Key of the cache entry; where masks are to be refined, also that of the result without, in case they cannot be."""
+    settings = {**_settings(knowledge.config, name), **knowledge.settings}
+    both = [settings]
+    if knowledge.refines:
+        refinement = {field: getattr(knowledge.config, field) for field in ("refine_masks", "sam2_model")}
+        both = [{**settings, **refinement}, settings]
+    return [cache.cache_key(knowledge.clip.content_hash, one) for one in both]
+
+
+def _can_refine(config: FrontEndConfig, progress: Progress) -> bool:
+    from das3r_ns.frontend.sam2 import unavailable
+
+    reason = unavailable(config.sam2_model)
+    if reason is not None:
+        progress.say(f"Masks are not refined with SAM 2: {reason}.")
+    return reason is None
+
+
 def _estimate(
-    clip: Clip, config: FrontEndConfig, name: str, key: str, roots: list[Path], progress: Progress
+    knowledge: Knowledge, name: str, keys: list[str], roots: list[Path], progress: Progress
 ) -> cache.CacheEntry:
+    clip, config = knowledge.clip, knowledge.config
+    if knowledge.refines and len(keys) == 1:  # it cannot be had, which has been said
+        config = dataclasses.replace(config, refine_masks="none")
     if clip.thinning:
         progress.say(clip.thinning)
     root = cache.writable_root(roots)
     if root != roots[0]:
-        progress.say(f"{roots[0]} cannot be written; results are kept in {root / key}.")
+        progress.say(f"{roots[0]} cannot be written; results are kept in {root / keys[0]}.")
     names = clip.names
     width, height = working_size(clip.size, config.long_side)
     cache.check_space(root, cache.estimate_bytes(len(names), height, width))
@@ -160,18 +193,23 @@ def _estimate(
     if len(images) < len(names):
         progress.say(f"The last {len(names) - len(images)} frames of {clip.path} cannot be decoded and are left out.")
         names = names[: len(images)]
+    known = knowledge.load(names, (width, height), progress.say)
     module = importlib.import_module(FRONT_ENDS[name].module)
-    estimate: SceneEstimate = module.estimate(images, names, config, progress)
+    more = {"known": known} if known.provenance else {}
+    estimate: SceneEstimate = module.estimate(images, names, config, progress, **more)
     provenance = {
         **estimate.provenance,
         "front_end": name,
         "front_end_version": FRONT_ENDS[name].version,
         "das3r_version": __version__,
-        "settings": dataclasses.asdict(config),
+        "settings": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()},
+        **({"known": known.provenance} if known.provenance else {}),
         "seconds": {stage: round(seconds, 2) for stage, seconds in progress.seconds.items()},
         "messages": list(progress.messages),
     }
     estimate = dataclasses.replace(estimate, provenance=provenance)
+    # The last key is that of the result without refinement.
+    key = keys[0] if estimate.provenance.get("refined") else keys[-1]
     entry = cache.save_entry(root, key, estimate, images, clip.fps, clip.size)
     progress.print_seconds()
     return entry
