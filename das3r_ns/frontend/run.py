@@ -156,7 +156,7 @@ def _settings(config: FrontEndConfig, name: str) -> dict[str, Any]:
 
 
 def _keys(knowledge: Knowledge, name: str) -> list[str]:
-    """Key of the cache entry; where masks are to be refined, also that of the result without, in case they cannot be."""
+    """Key of the cache entry; where masks are to be refined, then that of the result without, should it not work."""
     settings = {**_settings(knowledge.config, name), **knowledge.settings}
     both = [settings]
     if knowledge.refines:
