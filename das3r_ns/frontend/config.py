@@ -31,8 +31,7 @@ class FrontEndConfig:
     """Cameras where you have them: a transforms.json or the folder of a COLMAP model. They are kept, and only depth and
     what moves are found."""
     refine_masks: Literal["none", "sam2"] = "none"
-    """'sam2' sharpens what was found to move with SAM 2 (pip install das3r-ns[sam2]); left out where it is not to be had.
-    """
+    """'sam2' sharpens what was found to move with SAM 2 (das3r-ns[sam2]); left out where it is not to be had."""
     sam2_model: str | None = None
     """Folder or hub name of its weights, downloaded if need be; if None, facebook/sam2.1-hiera-small where it is in the
     hub cache."""

@@ -212,5 +212,5 @@ def test_a_few_frames_without_a_pose_are_left_out_and_many_refused(demo_video, t
     )
     del content["frames"][7]
     path.write_text(json.dumps(content))
-    with pytest.raises(Das3rError, match="no pose for 2 of the 12 frames .* 00004.png, 00008.png"):
+    with pytest.raises(Das3rError, match=r"no pose for 2 of the 12 frames .* 00004.png, 00008.png"):
         find_knowledge(clip, config)
