@@ -214,3 +214,18 @@ def test_a_result_that_could_not_be_refined_is_kept_as_the_one_without(
     assert refined.cache_dir != plain.cache_dir and len(oracle_front_end) == 2
     assert run.load_or_estimate(frames, SAM2, require_cache=True).cache_dir == refined.cache_dir
     assert run.load_or_estimate(frames, FrontEndConfig(long_side=160)).cache_dir == plain.cache_dir
+
+
+@pytest.mark.slow
+def test_the_interface_is_that_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5.0")
+    torch.manual_seed(0)
+    transformers.Sam2VideoModel(transformers.Sam2VideoConfig()).save_pretrained(tmp_path)
+    parts = transformers.Sam2ImageProcessor(), transformers.Sam2VideoVideoProcessor()
+    transformers.Sam2VideoProcessor(*parts).save_pretrained(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = FrontEndConfig(refine_masks="sam2", sam2_model=str(tmp_path))
+    images = np.random.default_rng(0).integers(0, 255, (3, H, W, 3), dtype=np.uint8)
+    refined, did = sam2.refine_masks(images, rough(THINGS[0], THINGS[1])[2:5], config, Progress())
+    assert did and refined.shape == (3, H, W)
+    assert refined.min() >= 0 and refined.max() <= 1, "random weights give random masks, but masks"
