@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -90,7 +90,7 @@ class Knowledge:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """For the cache key: empty where nothing is known; contents instead of paths."""
+        """For the cache key: empty where nothing of this is used; contents instead of paths."""
         settings: dict[str, Any] = {}
         if self.masks is not None:
             settings["masks"] = [self.config.masks, self.masks.content_hash]
@@ -98,12 +98,18 @@ class Knowledge:
             settings["known_focal"] = self.config.known_focal
         if self.cameras is not None:
             settings["known_poses"] = [file_digest(file).hex() for file in self.cameras.files]
+        if self.refines:
+            settings |= {"refine_masks": self.config.refine_masks, "sam2_model": self.config.sam2_model}
         return settings
 
     @property
     def refines(self) -> bool:
         """Whether the masks are to be refined: those of the user's own never are."""
         return self.config.refine_masks != "none" and self.config.masks != "given"
+
+    def unrefined(self) -> Knowledge:
+        """The same where masks cannot be refined."""
+        return replace(self, config=replace(self.config, refine_masks="none"))
 
     @property
     def messages(self) -> list[str]:
@@ -120,6 +126,8 @@ class Knowledge:
                     f"{unused} is not used. If it holds masks (white = moves), --masks given puts them in place of "
                     "what is found to move, and --masks joined adds them to it."
                 )
+        if self.config.refine_masks != "none" and not self.refines:
+            lines.append("Given masks are used as they are: --refine-masks is for those that are found.")
         if self.cameras is not None:
             lines.append(f"Cameras: those of {self.cameras.source} are used as they are.")
         if self.left_out:

@@ -7,7 +7,6 @@ import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
@@ -119,12 +118,11 @@ def load_or_estimate(
     for message in [] if require_cache else knowledge.messages:
         progress.say(message)
     name, reason = choose_front_end(config.front_end)
-    keys = _keys(knowledge, name)
     roots = cache.cache_roots(clip.path)
-    entry = cache.find_entry(roots, keys[0], progress.say)
-    if entry is None and len(keys) > 1 and (require_cache or not _can_refine(config, progress)):
-        entry = cache.find_entry(roots, keys[1], progress.say)
-        keys = keys[1:]
+    entry = cache.find_entry(roots, _key(knowledge, name), progress.say)
+    if entry is None and knowledge.refines and (require_cache or not _can_refine(config, progress)):
+        knowledge = knowledge.unrefined()
+        entry = cache.find_entry(roots, _key(knowledge, name), progress.say)
     if entry is not None:
         progress.say(f"Front end: read from {entry.directory}.")
     elif require_cache:
@@ -135,7 +133,7 @@ def load_or_estimate(
         )
     else:
         progress.say(f"Front end: {name} ({reason}).")
-        entry = _estimate(knowledge, name, keys, roots, progress)
+        entry = _estimate(knowledge, name, roots, progress)
     return PreparedScene(data, entry, clip)
 
 
@@ -146,23 +144,14 @@ def choose_front_end(wanted: FrontEndName) -> tuple[str, str]:
     return wanted, f"{FRONT_ENDS[wanted].needs}; as asked for"
 
 
-def _settings(config: FrontEndConfig, name: str) -> dict[str, Any]:
-    settings = dataclasses.asdict(config)
+def _key(knowledge: Knowledge, name: str) -> str:
+    settings = dataclasses.asdict(knowledge.config)
     # Which frames the budget leaves is in the hash of the frames; a larger budget than frames changes nothing.
     del settings["max_frames"]
     for field in KNOWN_FIELDS:
         del settings[field]
-    return {**settings, "front_end": name, "version": FRONT_ENDS[name].version}
-
-
-def _keys(knowledge: Knowledge, name: str) -> list[str]:
-    """Key of the cache entry; where masks are to be refined, then that of the result without, should it not work."""
-    settings = {**_settings(knowledge.config, name), **knowledge.settings}
-    both = [settings]
-    if knowledge.refines:
-        refinement = {field: getattr(knowledge.config, field) for field in ("refine_masks", "sam2_model")}
-        both = [{**settings, **refinement}, settings]
-    return [cache.cache_key(knowledge.clip.content_hash, one) for one in both]
+    settings |= {"front_end": name, "version": FRONT_ENDS[name].version, **knowledge.settings}
+    return cache.cache_key(knowledge.clip.content_hash, settings)
 
 
 def _can_refine(config: FrontEndConfig, progress: Progress) -> bool:
@@ -174,17 +163,13 @@ def _can_refine(config: FrontEndConfig, progress: Progress) -> bool:
     return reason is None
 
 
-def _estimate(
-    knowledge: Knowledge, name: str, keys: list[str], roots: list[Path], progress: Progress
-) -> cache.CacheEntry:
+def _estimate(knowledge: Knowledge, name: str, roots: list[Path], progress: Progress) -> cache.CacheEntry:
     clip, config = knowledge.clip, knowledge.config
-    if knowledge.refines and len(keys) == 1:  # it cannot be had, which has been said
-        config = dataclasses.replace(config, refine_masks="none")
     if clip.thinning:
         progress.say(clip.thinning)
     root = cache.writable_root(roots)
     if root != roots[0]:
-        progress.say(f"{roots[0]} cannot be written; results are kept in {root / keys[0]}.")
+        progress.say(f"{roots[0]} cannot be written; results are kept in {root}.")
     names = clip.names
     width, height = working_size(clip.size, config.long_side)
     cache.check_space(root, cache.estimate_bytes(len(names), height, width))
@@ -208,8 +193,8 @@ def _estimate(
         "messages": list(progress.messages),
     }
     estimate = dataclasses.replace(estimate, provenance=provenance)
-    # The last key is that of the result without refinement.
-    key = keys[0] if estimate.provenance.get("refined") else keys[-1]
-    entry = cache.save_entry(root, key, estimate, images, clip.fps, clip.size)
+    if knowledge.refines and not estimate.provenance.get("refined"):
+        knowledge = knowledge.unrefined()  # SAM 2 did not load after all
+    entry = cache.save_entry(root, _key(knowledge, name), estimate, images, clip.fps, clip.size)
     progress.print_seconds()
     return entry
