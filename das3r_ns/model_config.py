@@ -52,8 +52,8 @@ class Das3rModelConfig(SplatfactoModelConfig):
     """Weight of the prior that pulls staticness to 0 or 1: roughly a tenth of the mean colour error over a Gaussian's
     pixels that proves it a mover."""
     refine_static_weight: bool = True
-    """Re-weigh the front end's static weight in every step by how well the render explains the pixel. That wins back what
-    masks that take in gaps and outlines of a mover hide, and part of what masks that miss some of it cost."""
+    """Re-weigh the front end's static weight in every step by how well the render explains the pixel. That wins back
+    what masks that take in gaps and outlines of a mover hide, and part of what masks that miss some of it cost."""
     refine_static_weight_from: int = 1000
     """Step from which refine_static_weight acts: a residual means nothing before the picture is good."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3"))

@@ -46,8 +46,8 @@ WELL_WIDTH = 1.5
 """Standard deviation of either component, in log-odds."""
 
 PRIOR_RANGE = (0.1, 0.98)
-"""Static weights that a front end is believed. Masks take in gaps and outlines, at a J of 0.8 a tenth of their area, and
-lose nothing if the render brings it back; a mover in a static region leaves a ghost, which only a residual can tell."""
+"""Static weights that a front end is believed. Masks take in gaps and outlines, at a J of 0.8 a tenth of their area,
+and nothing is lost if the render brings it back. A mover in a static region leaves a ghost: a residual tells it."""
 
 
 def effective_opacity(opacities: Float[Tensor, "N 1"], staticness: Float[Tensor, "N 1"]) -> Float[Tensor, "N 1"]:

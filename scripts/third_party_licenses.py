@@ -22,6 +22,8 @@ Worth knowing
   - The trained network weights that the authors of DAS3R, MonST3R and DUSt3R published are for non-commercial use only.
     das3r contains none of them and needs none: its front end `geometric` has no trained weights at all. Its command
     `das3r weights` fetches them for whoever asks for it.
+  - transformers (Apache-2.0) is used where it is installed, for masks refined with SAM 2: the extra `sam2`. das3r
+    contains no weights of SAM 2 (published under Apache-2.0), and fetches them only when they are named.
   - nerfstudio's LPIPS metric uses AlexNet weights from torchvision, which are fetched only when that metric is asked
     for.
 """

@@ -82,7 +82,9 @@ def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> 
     """Replaces the geometric front end by one that knows the demo's truth; the list counts its runs."""
     runs: list[int] = []
 
-    def estimate(images: np.ndarray, names: list[str], config: object, progress: object) -> SceneEstimate:
+    def estimate(
+        images: np.ndarray, names: list[str], config: object, progress: object, known: object
+    ) -> SceneEstimate:
         runs.append(len(names))
         truth = demo_video.estimate
         assert images.shape[1:3] == (truth.height, truth.width)

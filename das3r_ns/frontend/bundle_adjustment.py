@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.frontend import geometry as geo
-from das3r_ns.frontend.bundle.recognition import Recognition, recognise
+from das3r_ns.frontend.bundle.known_poses import all_held, at_one_place, lenses, start_depth
+from das3r_ns.frontend.bundle.recognition import Recognition, recognise, recognise_known
 from das3r_ns.frontend.bundle.samples import Samples, sample_flows
 from das3r_ns.frontend.bundle.solver import Solver, State, Terms, normalise_scale
 from das3r_ns.frontend.bundle.start import anneal, grow, rotations_only, solve_seed
@@ -63,11 +64,33 @@ class BundleResult:
     """Whether the depth could be measured at all."""
     messages: list[str] = field(default_factory=list)
     """What the user should know, a sentence or two each."""
+    known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None
+    """Camera matrix of every frame where the cameras were known; the focal is their median then."""
+    unit: float = 1.0
+    """Length of 1 of this result in units of the known cameras."""
 
     @property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
         """Pinhole matrix in pixels of the flow resolution."""
         return geo.pinhole(self.focal, self.width, self.height)
+
+    @property
+    def frame_intrinsics(self) -> Float[np.ndarray, "N 3 3"]:
+        """Camera matrix of every frame in pixels of the flow resolution."""
+        if self.known_intrinsics is not None:
+            return self.known_intrinsics
+        return np.repeat(self.intrinsics[None], len(self.c2w_cv), axis=0)
+
+    def relative(self, i: int, others: list[int]) -> Float[np.ndarray, "M 4 4"]:
+        """Motion from frame i to others, for kernels that see every frame through ``intrinsics``.
+
+        Known cameras of their own are folded in, which leaves no rigid motion (see ``State.lens``).
+        """
+        w2c = geo.invert_rigid(self.c2w_cv)
+        if self.known_intrinsics is None:
+            return w2c[others] @ geo.invert_rigid(w2c[i])
+        folded = lenses(self.known_intrinsics, self.intrinsics) @ w2c
+        return folded[others] @ np.linalg.inv(folded[i])
 
 
 def bundle_adjust(
@@ -76,6 +99,9 @@ def bundle_adjust(
     config: BundleAdjustmentConfig | None = None,
     initial: BundleResult | None = None,
     on_progress: Callable[[str], None] = lambda stage: None,
+    known_focal: float | None = None,
+    known_c2w_cv: Float[np.ndarray, "N 4 4"] | None = None,
+    known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None,
 ) -> BundleResult:
     """Dense bundle adjustment after DROID-SLAM (Teed and Deng, NeurIPS 2021) and MegaSaM (Li et al., CVPR 2025).
 
@@ -89,6 +115,10 @@ def bundle_adjust(
         config: Settings.
         initial: An earlier result on the same flow to start from, for a second pass with better static weights.
         on_progress: Called with a few words at the start of each stage.
+        known_focal: Focal in pixels of the flow, which stays as it is.
+        known_c2w_cv: Poses, which stay as they are but for the unit of length; only depth is sought then.
+        known_intrinsics: Camera matrix of every frame in pixels of the flow, for known poses; they may differ, have two
+            focals, and a principal point anywhere.
 
     Returns:
         Poses, focal and depth samples; never a value that is not finite.
@@ -101,7 +131,11 @@ def bundle_adjust(
         raise ValueError(f"bundle adjustment needs at least two frames, got {flows.num_frames}")
     if not any(abs(i - j) == 1 and (j, i) in flows.fields for i, j in flows.fields):
         raise ValueError("bundle adjustment needs the flow between neighbouring frames, both ways")
-    coarse = sample_flows(flows, config.coarse_grid, static_weight)
+    if known_c2w_cv is not None:
+        if known_intrinsics is None:
+            raise ValueError("bundle adjustment with known poses needs the known intrinsics too")
+        return _adjust_depth(flows, static_weight, config, known_c2w_cv, known_intrinsics, on_progress)
+    coarse = sample_flows(flows, config.coarse_grid, static_weight, known_focal)
     on_progress("turning camera")
     turned, turned_residual = rotations_only(coarse, coarse.focal_prior)
     if initial is None or initial.camera_kind != "general":
@@ -116,7 +150,7 @@ def bundle_adjust(
         grid = initial.inverse_depth
 
     on_progress("fine grid")
-    fine = sample_flows(flows, config.fine_grid, static_weight)
+    fine = sample_flows(flows, config.fine_grid, static_weight, known_focal)
     state = State(state.w2c, _resize_grid(grid, fine.rows, fine.columns), state.focal)
     solver = Solver(fine)
     terms = Terms(smoothness=FINE_SMOOTHNESS)
@@ -125,6 +159,35 @@ def bundle_adjust(
     information, focal_std = solver.information(state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
     return _result(fine, recognition, focal_std)
+
+
+def _adjust_depth(
+    flows: PairFlows,
+    static_weight: Float[np.ndarray, "N H W"] | None,
+    config: BundleAdjustmentConfig,
+    c2w_cv: Float[np.ndarray, "N 4 4"],
+    intrinsics: Float[np.ndarray, "N 3 3"],
+    on_progress: Callable[[str], None],
+) -> BundleResult:
+    """The adjustment with all cameras known."""
+    focal = float(np.median(intrinsics[:, [0, 1], [0, 1]]))
+    lens = lenses(intrinsics, geo.pinhole(focal, flows.width, flows.height))
+    w2c = geo.invert_rigid(geo.invert_rigid(c2w_cv[0]) @ c2w_cv)
+    on_progress("depth")
+    fine = sample_flows(flows, config.fine_grid, static_weight, focal)
+    state = State(w2c, np.ones(fine.points.shape[:2]), focal, lens)
+    if at_one_place(c2w_cv):
+        found = recognise_known(fine, state, Solver(fine).residuals(state), None)
+    else:
+        state = start_depth(fine, state)
+        solver = Solver(fine)
+        state, residual, robust = anneal(solver, state, FINE_SCHEDULE, all_held(fine, FINE_SMOOTHNESS))
+        found = recognise_known(fine, state, residual, solver.information(state, robust)[0])
+    # The largest step tells the unit best; where there is none, there is none to tell.
+    step = int(np.linalg.norm(w2c[:, :3, 3], axis=1).argmax())
+    length = float(np.linalg.norm(found.state.w2c[step, :3, 3]))
+    unit = float(np.linalg.norm(w2c[step, :3, 3])) / length if length > 0 else 1.0
+    return replace(_result(fine, found, 0.0), known_intrinsics=intrinsics, unit=unit)
 
 
 def _resize_grid(grid: Float[np.ndarray, "N r c"], rows: int, columns: int) -> Float[np.ndarray, "N K"]:

@@ -74,19 +74,18 @@ def dense_depth(
     size = (images.shape[2], images.shape[1])
     if bundle.camera_kind != "general":
         return _sphere(bundle, len(images), size)
-    w2c = geo.invert_rigid(bundle.c2w_cv)
     frames = range(flows.num_frames)
     with ThreadPoolExecutor(max_workers=2) as pool:
 
         def measure(i: int) -> _Dense:
-            out = _measure(flows, bundle, w2c, i, None if static_weight is None else static_weight[i])
+            out = _measure(flows, bundle, i, None if static_weight is None else static_weight[i])
             on_frame()
             return out
 
         measured = list(pool.map(measure, frames))
 
         def finish(i: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-            out = _fill(_cross_check(measured, bundle, w2c, i), images[i])
+            out = _fill(_cross_check(measured, bundle, i), images[i])
             on_frame()
             return out
 
@@ -98,24 +97,25 @@ def _sphere(
     bundle: BundleResult, count: int, size: tuple[int, int]
 ) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
     """Every point at distance 1 from the camera: the one depth that frames of a turning camera agree on."""
-    intrinsics = geo.resize_intrinsics(bundle.intrinsics, (bundle.width, bundle.height), size)
-    rays = geo.unproject(geo.pixel_centres(size[1], size[0]), np.ones(size[::-1]), intrinsics)
-    depth = (1.0 / np.linalg.norm(rays, axis=-1)).astype(np.float32)
-    return np.repeat(depth[None], count, axis=0), np.zeros((count, *depth.shape), dtype=np.float32)
+    intrinsics = geo.resize_intrinsics(bundle.frame_intrinsics, (bundle.width, bundle.height), size)
+    pixels, ones = geo.pixel_centres(size[1], size[0]), np.ones(size[::-1])
+    depth = np.empty((count, *ones.shape), dtype=np.float32)
+    for i, k in enumerate(intrinsics):
+        depth[i] = 1.0 / np.linalg.norm(geo.unproject(pixels, ones, k), axis=-1)
+    return depth, np.zeros_like(depth)
 
 
 def _relative(
-    w2c: Float[np.ndarray, "N 4 4"], i: int, others: list[int]
+    bundle: BundleResult, i: int, others: list[int]
 ) -> tuple[Float[np.ndarray, "M 3 3"], Float[np.ndarray, "M 3"]]:
-    """Rotations and translations from frame i to others."""
-    pose = w2c[others] @ geo.invert_rigid(w2c[i])
+    """Linear parts and translations of the motions from frame i to others, for the kernels."""
+    pose = bundle.relative(i, others)
     return np.ascontiguousarray(pose[:, :3, :3]), np.ascontiguousarray(pose[:, :3, 3])
 
 
 def _measure(
     flows: PairFlows,
     bundle: BundleResult,
-    w2c: Float[np.ndarray, "N 4 4"],
     i: int,
     static_weight: Float[np.ndarray, "H W"] | None,
 ) -> _Dense:
@@ -126,7 +126,7 @@ def _measure(
     error = np.stack([flows.backward_error(i, j) for j in others])
     weights = np.exp(-np.minimum((error / tolerance) ** 2, 50.0)).astype(np.float32)
     weights[weights < 1e-3] = 0.0
-    rotations, translations = _relative(w2c, i, others)
+    rotations, translations = _relative(bundle, i, others)
     grid = bundle.inverse_depth[i].astype(np.float32)
     size = (flows.width, flows.height)
     # Two starts: the grid smoothly, and its nearest point, which keeps the step at an edge.
@@ -148,11 +148,11 @@ def _measure(
     return _Dense(inverse_depth, confidence.astype(np.float32))
 
 
-def _cross_check(measured: list[_Dense], bundle: BundleResult, w2c: Float[np.ndarray, "N 4 4"], i: int) -> _Dense:
+def _cross_check(measured: list[_Dense], bundle: BundleResult, i: int) -> _Dense:
     """Average the inverse depth of one frame with those of others that agree, and doubt it where they do not."""
     own = measured[i]
     others = [i + s for step in COMPARED_FRAMES for s in (-step, step) if 0 <= i + s < len(measured)]
-    rotations, translations = _relative(w2c, i, others)
+    rotations, translations = _relative(bundle, i, others)
     depths = np.stack([measured[j].inverse_depth for j in others])
     trust = np.stack([measured[j].confidence for j in others])
     far = FAR * float(np.median(bundle.inverse_depth))

@@ -136,7 +136,8 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
     estimate, (width, height) = scene.estimate, scene.original_size
     lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in estimate.c2w_cv)
     (directory / "poses.txt").write_text("\n".join(lines) + "\n")
-    matrix = resize_intrinsics(estimate.intrinsics[0], (estimate.width, estimate.height), (width, height))
+    matrices = resize_intrinsics(estimate.intrinsics, (estimate.width, estimate.height), (width, height))
+    matrix = np.median(matrices, axis=0)
     intrinsics = {
         "width": width,
         "height": height,
@@ -147,6 +148,8 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
         "pixel_center": 0.5,
         "model": "PINHOLE",
     }
+    if np.ptp(matrices, axis=0).max() > 0:  # known cameras may differ
+        intrinsics["frames"] = matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
     (directory / "intrinsics.json").write_text(json.dumps(intrinsics, indent=1) + "\n")
 
 

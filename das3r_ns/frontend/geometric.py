@@ -14,9 +14,11 @@ from das3r_ns.frontend.bundle_adjustment import BundleResult, bundle_adjust
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.depth import dense_depth
 from das3r_ns.frontend.flow import PairFlows, dis_flow
+from das3r_ns.frontend.known import Known, static_weight
 from das3r_ns.frontend.masks import dynamic_probability
 from das3r_ns.frontend.motion import RigidPrediction
 from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.progress import Progress
 
@@ -31,52 +33,64 @@ STRIDES = (1, 2, 4, 8, 16)
 # The linear systems are small and many: BLAS threads wait for each other longer than they work (five times slower).
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def estimate(
-    images: UInt8[np.ndarray, "N H W 3"], names: list[str], config: FrontEndConfig, progress: Progress
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known | None = None,
 ) -> SceneEstimate:
     """Cameras, depth and dynamic probability of a video from its optical flow alone.
 
     Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
-    then without what moves.
+    then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
+    pass is enough. Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
         names: Name of each frame.
-        config: Settings of the front end; this one has none of its own.
+        config: Settings of the front end.
         progress: Where to report.
+        known: What the user knows of the video.
 
     Returns:
         The scene estimate at the resolution of ``images``; its messages say what the camera did.
     """
-    del config
+    known = known or Known()
     count, height, width = images.shape[:3]
     pairs = strided_pairs(count, STRIDES)
     flow_images = shrink(images, FLOW_LONG_SIDE)
     with progress.stage("Optical flow", len(pairs)) as advance:
         flows = dis_flow(flow_images, pairs, advance)
-    with progress.stage("Cameras"):
-        first = bundle_adjust(flows)
-    with progress.stage("Depth", 2 * count) as advance:
-        rigid = _rigid_prediction(first, flows, flow_images, advance)
-    with progress.stage("What moves", count) as advance:
-        dynamic = dynamic_probability(images, flows, rigid, advance)
     flow_size = (flows.width, flows.height)
-    static_weight = np.stack([cv2.resize(1 - p, flow_size, interpolation=cv2.INTER_AREA) for p in dynamic])
+    cameras = known.bundle_settings(flow_size)
     with progress.stage("Cameras"):
-        result = bundle_adjust(flows, static_weight, initial=first)
+        first = bundle_adjust(flows, known.static_weight(flow_size), **cameras)
+    refined = False
+    if known.masks is not None and not known.joins:
+        dynamic, result = known.masks, first
+    else:
+        with progress.stage("Depth", 2 * count) as advance:
+            rigid = _rigid_prediction(first, flows, flow_images, advance)
+        with progress.stage("What moves", count) as advance:
+            dynamic = dynamic_probability(images, flows, rigid, advance)
+        dynamic, refined = refine_masks(images, dynamic, config, progress)
+        dynamic = known.with_masks(dynamic)
+        with progress.stage("Cameras"):
+            result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
     with progress.stage("Depth", 2 * count) as advance:
-        depth, confidence = dense_depth(flows, result, images, static_weight, advance)
+        depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
     for message in result.messages:
         progress.say(message)
-    intrinsics = geo.resize_intrinsics(result.intrinsics, flow_size, (width, height))
+    intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
     return SceneEstimate(
         frame_names=names,
-        c2w_cv=result.c2w_cv,
-        intrinsics=np.repeat(intrinsics[None], count, axis=0),
-        depth=depth,
+        c2w_cv=result.c2w_cv if known.c2w_cv is None else known.c2w_cv,
+        intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
+        depth=(depth * result.unit).astype(np.float32),
         confidence=confidence,
         dynamic_probability=dynamic,
         camera_kind=result.camera_kind,
-        provenance={"flow_residual": result.residual, "focal_std": result.focal_std},
+        provenance={"flow_residual": result.residual, "focal_std": result.focal_std, "refined": refined},
     )
 
 
@@ -88,7 +102,7 @@ def _rigid_prediction(
     return RigidPrediction(
         depth=depth,
         reliability=confidence,
-        intrinsics=np.repeat(bundle.intrinsics[None], len(depth), axis=0),
+        intrinsics=bundle.frame_intrinsics,
         c2w_cv=bundle.c2w_cv,
         camera_kind=bundle.camera_kind,
     )

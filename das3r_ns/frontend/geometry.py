@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.spatial.transform import Rotation
 
 MIN_DEPTH = 1e-6
 """Points nearer than this to the camera plane, or behind it, have no image."""
@@ -135,6 +134,8 @@ def se3_exp(tangent: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch
 
     Sola, Deray, Atchuthan, "A micro Lie theory", eq. 172.
     """
+    from scipy.spatial.transform import Rotation  # here, for what only reads a cache needs no scipy
+
     tangent = np.asarray(tangent, dtype=np.float64)
     rho, omega = tangent[..., :3], tangent[..., 3:]
     pose = np.zeros((*tangent.shape[:-1], 4, 4))
@@ -147,6 +148,8 @@ def se3_exp(tangent: Float[np.ndarray, "*batch 6"]) -> Float[np.ndarray, "*batch
 
 def se3_log(pose: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 6"]:
     """Tangent vectors of rigid motions, the inverse of :func:`se3_exp` for rotations below pi."""
+    from scipy.spatial.transform import Rotation  # here, for what only reads a cache needs no scipy
+
     batch = pose.shape[:-2]
     omega = Rotation.from_matrix(pose[..., :3, :3].reshape(-1, 3, 3)).as_rotvec().reshape(*batch, 3)
     rho = np.linalg.solve(_left_jacobian(omega), pose[..., :3, 3, None])[..., 0]

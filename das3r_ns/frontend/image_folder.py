@@ -45,11 +45,13 @@ class ImageFolder(Clip):
     def __init__(self, path: Path, max_frames: int) -> None:
         folders = [path, *(path / name for name in SUBFOLDERS if (path / name).is_dir())]
         # A single image beside a folder of frames is a thumbnail or a preview.
-        found = next((folder for least in (MIN_FRAMES, 1) for folder in folders if len(_images(folder)) >= least), None)
+        found = next(
+            (folder for least in (MIN_FRAMES, 1) for folder in folders if len(images_in(folder)) >= least), None
+        )
         if found is None:
             raise Das3rError(_nothing_found(path))
         super().__init__(found, max_frames)
-        self._all = _images(found)
+        self._all = images_in(found)
         stems: dict[str, Path] = {}
         for image in self._all:
             twin = stems.setdefault(image.stem, image)
@@ -90,7 +92,7 @@ class ImageFolder(Clip):
     def content_hash(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         with ThreadPoolExecutor(THREADS) as pool:
-            for file, content in zip(self.files, pool.map(_file_digest, self.files), strict=True):
+            for file, content in zip(self.files, pool.map(file_digest, self.files), strict=True):
                 digest.update(f"{file.name}\n".encode("utf-8", "surrogateescape") + content)
         return digest.hexdigest()
 
@@ -149,7 +151,12 @@ def _unreadable(file: Path, error: Exception) -> Das3rError:
     )
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """The images of a folder in natural order of their names.
+
+    Raises:
+        Das3rError: The folder cannot be listed.
+    """
     try:
         entries = list(folder.iterdir())
     except OSError as error:
@@ -177,7 +184,12 @@ def _nothing_found(folder: Path) -> str:
     return f"{message} It is empty."
 
 
-def _file_digest(file: Path) -> bytes:
+def file_digest(file: Path) -> bytes:
+    """Hash of a file's content.
+
+    Raises:
+        Das3rError: It cannot be read.
+    """
     try:
         return hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
     except OSError as error:

@@ -24,7 +24,10 @@ STEP = 8
 
 
 def refine_with_flow(
-    aligned: AlignmentResult, flows: PairFlows, static_weight: Float[np.ndarray, "N H W"] | None = None
+    aligned: AlignmentResult,
+    flows: PairFlows,
+    static_weight: Float[np.ndarray, "N H W"] | None = None,
+    known_focal: float | None = None,
 ) -> AlignmentResult:
     """Dense bundle adjustment of the whole clip from where the alignment has it: what joins windows errs at the seams.
 
@@ -35,6 +38,7 @@ def refine_with_flow(
         aligned: Cameras and depth, in pixels of the predictions.
         flows: Optical flow of the same field of view, at any resolution.
         static_weight: Probability that a pixel is static, at the resolution of the flow.
+        known_focal: Focal in pixels of the predictions that is to be kept.
     """
     size = (flows.width, flows.height)
     height, width = aligned.depth.shape[1:]
@@ -55,7 +59,8 @@ def refine_with_flow(
         information=np.zeros(grid.shape),
         residual=np.inf,
     )
-    found = bundle_adjust(flows, static_weight, initial=start)
+    held = None if known_focal is None else known_focal * scale
+    found = bundle_adjust(flows, static_weight, initial=start, known_focal=held)
     if found.camera_kind != "general":
         return aligned
     refined = _apply(aligned, found, scale)

@@ -19,7 +19,8 @@ class SceneEstimate:
     """Cameras, depth and dynamic probability of every frame of one video.
 
     N frames of H x W pixels at the working resolution. Pixel (row 0, column 0) has its centre at (0.5, 0.5). The world
-    frame is the camera frame of frame 0 and its unit of length is arbitrary.
+    frame is the camera frame of frame 0 and its unit of length is arbitrary. Poses that the user knew keep their unit
+    and their places to each other exactly; where frame 0 stands in their own world is in the provenance (known, poses).
     """
 
     frame_names: list[str]

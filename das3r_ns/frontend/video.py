@@ -5,9 +5,10 @@ A folder of images and a video file look the same from outside. Opening is cheap
 
 from __future__ import annotations
 
+import copy
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -80,14 +81,22 @@ class Clip(ABC):
         """Positions of the frames used among all frames, spread evenly from the first to the last."""
         return spread(self.num_source_frames, self.max_frames)
 
+    def without(self, names: Container[str]) -> Clip:
+        """The same clip less the frames of these names."""
+        clip = copy.copy(self)
+        for dependent in {"files", "content_hash"} & set(vars(clip)):
+            delattr(clip, dependent)
+        clip.indices = [i for i, name in zip(self.indices, self.names, strict=True) if name not in names]
+        return clip
+
     @property
     def thinning(self) -> str | None:
         """What to tell the user about frames left out; None where all are used."""
-        if len(self.indices) == self.num_source_frames:
+        used = len(spread(self.num_source_frames, self.max_frames))
+        if used == self.num_source_frames:
             return None
         return (
-            f"{self.path} has {self.num_source_frames} frames; {len(self.indices)} of them, evenly spread, are used "
-            "(--max-frames)."
+            f"{self.path} has {self.num_source_frames} frames; {used} of them, evenly spread, are used (--max-frames)."
         )
 
     def working_images(

@@ -84,6 +84,12 @@ def build_room(
 
 
 @pytest.fixture(scope="session")
+def room_depth() -> Callable[..., Float[np.ndarray, "H W"]]:
+    """:func:`box_depth`."""
+    return box_depth
+
+
+@pytest.fixture(scope="session")
 def make_room() -> Callable[..., Room]:
     """:func:`build_room`."""
     return build_room

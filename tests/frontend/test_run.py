@@ -15,6 +15,7 @@ import pytest
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import cache, run
+from das3r_ns.frontend.choice import FrontEnd
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.export import write_video
 from das3r_ns.frontend.video_file import VideoFile
@@ -73,7 +74,7 @@ def test_a_new_version_of_the_front_end_runs_again(
     data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.load_or_estimate(data, CONFIG)
-    newer = run.FrontEnd("das3r_ns.frontend.geometric", 10**6, "")
+    newer = FrontEnd("das3r_ns.frontend.geometric", 10**6, "")
     monkeypatch.setitem(run.FRONT_ENDS, "geometric", newer)
     run.load_or_estimate(data, CONFIG)
     assert len(oracle_front_end) == 2

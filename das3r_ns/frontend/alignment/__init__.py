@@ -13,11 +13,11 @@ from das3r_ns.frontend.alignment.config import AlignmentConfig
 from das3r_ns.frontend.alignment.official import align_officially
 from das3r_ns.frontend.alignment.result import AlignmentResult
 from das3r_ns.frontend.alignment.robust import align_robustly
-from das3r_ns.frontend.alignment.windows import join_windows, split_windows
+from das3r_ns.frontend.alignment.windows import join_windows
 from das3r_ns.frontend.flow import PairFlows
 from das3r_ns.frontend.predictions import PairPredictions
 
-__all__ = ["AlignmentConfig", "AlignmentResult", "global_align", "join_windows", "split_windows"]
+__all__ = ["AlignmentConfig", "AlignmentResult", "global_align", "join_windows"]
 
 
 # Many small matrices: BLAS threads would wait for each other longer than they work.

@@ -14,9 +14,6 @@ from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.result import AlignmentResult
 from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity, weighted_median
 
-WINDOW = 100
-"""Frames that are aligned at once."""
-
 JOIN_SAMPLES = 400
 """Points of each shared frame that windows are registered by."""
 
@@ -24,31 +21,12 @@ POOR_FIT = 0.1
 """Share of the extent of the points by which two windows may differ before the user is told."""
 
 
-def split_windows(num_frames: int, size: int = WINDOW, overlap: int | None = None) -> list[list[int]]:
-    """Windows of consecutive frames that share some with the next.
-
-    Args:
-        num_frames: Length of the video.
-        size: Frames of a window, two at least.
-        overlap: Frames shared with the next window; half of them if None.
-
-    Returns:
-        Frame numbers of each window. The last is as long as the others and so shares more, if need be.
-    """
-    overlap = size // 2 if overlap is None else overlap
-    if size < 2 or not 1 <= overlap < size:
-        raise ValueError(f"windows of {size} frames cannot share {overlap}")
-    if num_frames <= size:
-        return [list(range(num_frames))]
-    starts = [*range(0, num_frames - size, size - overlap), num_frames - size]
-    return [list(range(start, start + size)) for start in starts]
-
-
 def join_windows(
     results: Sequence[AlignmentResult],
     frames: Sequence[Sequence[int]],
     shared_focal: bool = True,
     refine: Callable[[AlignmentResult], AlignmentResult] | None = None,
+    placed: bool = False,
 ) -> AlignmentResult:
     """One result for all frames.
 
@@ -60,6 +38,7 @@ def join_windows(
         frames: The frame numbers of each; every window after the first shares one with those before it at least.
         shared_focal: Whether all frames get one focal, the mean of all windows'.
         refine: Called with the joined result, for a global refinement; gives the one to return.
+        placed: Whether all windows are in one world already, as they are where the poses were known.
 
     Raises:
         Das3rError: A window shares no frame with those before it, or a frame is in no window.
@@ -80,7 +59,9 @@ def join_windows(
                 raise Das3rError(
                     f"Window {k + 1} ({numbers[0]} to {numbers[-1]}) shares no frame with those before it."
                 )
-            fit, misfit = register(result, shared, joined, numbers[shared])
+            fit, misfit = Sim3.identity(), 0.0
+            if not placed:
+                fit, misfit = register(result, shared, joined, numbers[shared])
             if misfit > POOR_FIT:
                 joined.messages.append(
                     f"Frames {numbers[0]} to {numbers[-1]} fit those before them badly ({100 * misfit:.0f} % off); "

@@ -22,6 +22,9 @@ TURNS_BELOW = 0.2
 WEAK_PARALLAX = 1.0
 """Pixels of parallax, likewise, up to which depth is uncertain."""
 
+MISFIT = 2.0
+"""Median residual in pixels, likewise, from which known cameras cannot be those of the video."""
+
 WEAK_FOCAL = 0.15
 """Standard error of log focal from which the focal is a guess."""
 
@@ -58,12 +61,15 @@ def recognise(
         equal poses, the same sphere. Otherwise the full solution.
     """
     unit = samples.unit
-    turned, turned_residual = rotations_only(samples, state.focal, focal_too=True)
+    # Also where the focal is known, for a slightly wrong one would show a parallax that is not there.
+    turned, turned_residual = rotations_only(replace(samples, known_focal=None), state.focal, focal_too=True)
     weight = samples.weights * (residual >= 0)
     full = weighted_median(np.abs(residual), weight)
     parallax = _parallax(samples, residual, turned_residual)
     motion = _background_motion(samples, turned)
     messages = _doubts(samples, residual)
+    if samples.known_focal is not None:
+        turned, turned_residual = rotations_only(samples, state.focal)
     if motion < STANDS_BELOW * unit:
         messages.insert(
             0,
@@ -91,6 +97,41 @@ def recognise(
             "may be stretched along the viewing direction."
         )
     return Recognition("general", state, information, full, messages)
+
+
+def recognise_known(
+    samples: Samples,
+    state: State,
+    residual: Float[np.ndarray, "E K"],
+    information: Float[np.ndarray, "N K"] | None,
+) -> Recognition:
+    """The kind of a camera whose poses are known, and what to say where the flow does not fit them.
+
+    Args:
+        samples: The flow.
+        state: The known cameras and the depth found.
+        residual: Its residuals in pixels, -1 = no projection.
+        information: On each inverse depth; None = the cameras are all at one place, so there is nothing to measure.
+
+    Returns:
+        Poses and focal as they were; at one place all points on a sphere of radius 1.
+    """
+    if information is not None:
+        weight = samples.weights * (residual >= 0)
+        full = weighted_median(np.abs(residual), weight)
+        messages = _doubts(samples, residual)
+        if full > MISFIT * samples.unit:
+            messages.append(
+                f"The known cameras do not fit the video: its motion is {full:.1f} pixels off in the median. Are they "
+                "those of these very frames, in this order?"
+            )
+        return Recognition("general", state, information, full, messages)
+    still = bool(np.ptp(state.w2c, axis=0).max() < 1e-9)
+    message = (
+        "The known cameras are all at one place: depth cannot be measured, and every pixel is at the same distance."
+    )
+    flat = _flat("tripod" if still else "rotation", samples, state, residual, [message])
+    return replace(flat, state=replace(flat.state, w2c=state.w2c, lens=state.lens))
 
 
 def _flat(

@@ -32,6 +32,8 @@ class Samples:
     """Image coordinates in frame j that the flow gives each point of frame i."""
     weights: Float[np.ndarray, "E K"]
     """How far each flow is to be believed, 0 to 1, before any model is known."""
+    known_focal: float | None = None
+    """Focal in pixels where it is known; it then stays."""
 
     @property
     def num_frames(self) -> int:
@@ -50,8 +52,8 @@ class Samples:
 
     @property
     def focal_prior(self) -> float:
-        """Focal in pixels that is to be expected of a video about which nothing is known."""
-        return TYPICAL_FOCAL * max(self.width, self.height)
+        """Focal in pixels: the known one, or what is to be expected of a video about which nothing is known."""
+        return self.known_focal or TYPICAL_FOCAL * max(self.width, self.height)
 
     def edges_of(self, frame: int) -> slice:
         """The edges that leave ``frame``."""
@@ -106,6 +108,7 @@ def sample_flows(
     flows: PairFlows,
     grid: int,
     static_weight: Float[np.ndarray, "N H W"] | None,
+    known_focal: float | None = None,
 ) -> Samples:
     """Sample every directed pair that has its mirror on a grid of points.
 
@@ -113,6 +116,7 @@ def sample_flows(
         flows: Flow of directed pairs.
         grid: Number of cells along the longer side of the picture.
         static_weight: Probability that each pixel shows something static; None = all do.
+        known_focal: Focal in pixels of the flow, None = to be found.
 
     Returns:
         The samples. A flow is believed as far as it agrees with the flow back, and as the picture has texture there.
@@ -142,7 +146,10 @@ def sample_flows(
             weight *= there
         weights[e] = weight
     order = np.array(pairs)
-    return Samples(rows, columns, width, height, points.astype(np.float32), order[:, 0], order[:, 1], targets, weights)
+    points = points.astype(np.float32)
+    return Samples(
+        rows, columns, width, height, points, order[:, 0], order[:, 1], targets, weights, known_focal=known_focal
+    )
 
 
 def texture_weight(texture: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:

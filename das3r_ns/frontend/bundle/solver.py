@@ -46,6 +46,10 @@ class State:
     w2c: Float[np.ndarray, "N 4 4"]
     inverse_depth: Float[np.ndarray, "N K"]
     focal: float
+    lens: Float[np.ndarray, "N 4 4"] | None = None
+    """Where every frame has a known camera matrix K_i of its own: K^-1 K_i, with K the pinhole that the kernels know.
+    K^-1 K_j [R | t] (K^-1 K_i)^-1 stands for the relative pose [R | t] then. It is no rigid motion, so the derivatives
+    for poses and focal mean nothing and all frames must be held; those for inverse depths hold for any matrix."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,10 @@ class Solver:
 
     def relative_poses(self, state: State) -> Float[np.ndarray, "E 4 4"]:
         """T_ij of every edge."""
-        return state.w2c[self.samples.sinks] @ geo.invert_rigid(state.w2c)[self.samples.sources]
+        if state.lens is None:
+            return state.w2c[self.samples.sinks] @ geo.invert_rigid(state.w2c)[self.samples.sources]
+        folded = state.lens @ state.w2c
+        return folded[self.samples.sinks] @ np.linalg.inv(folded)[self.samples.sources]
 
     def residuals(self, state: State) -> Float[np.ndarray, "E K"]:
         """Residual of every flow in pixels, -1 where a point has no projection."""
@@ -218,7 +225,7 @@ class Solver:
         free[:-1] = np.repeat(~held, 6)
         if not terms.translation:
             free[:-1].reshape(-1, 6)[:, :3] = False
-        free[-1] = terms.focal
+        free[-1] = terms.focal and self.samples.known_focal is None
         return free
 
     def optimise(
@@ -255,9 +262,15 @@ class Solver:
         return normalise_scale(state), residual, cost
 
     def information(self, state: State, robust: Robust) -> tuple[Float[np.ndarray, "N K"], float]:
-        """Information on every inverse depth (poses held), and the standard error of log focal without its prior."""
+        """Information on every inverse depth (poses held), and the standard error of log focal without its prior.
+
+        The standard error of a known focal is 0.
+        """
         terms = Terms(smoothness=0.0)
         frames, _, _ = self.linearise(state, self.residuals(state), robust, terms)
+        depth_information = np.stack([f.depth_hessian for f in frames])
+        if self.samples.known_focal is not None:
+            return depth_information, 0.0
         hessian, _ = self.reduced_system(frames, state, replace(terms, focal_prior=False))
         free = self.free(terms)
         h = hessian[np.ix_(free, free)]
@@ -265,7 +278,7 @@ class Solver:
         unit = np.zeros(len(h))
         unit[-1] = 1.0
         variance = _solve_positive(h, unit)[-1] * CORRELATED
-        return np.stack([f.depth_hessian for f in frames]), float(np.sqrt(np.clip(variance, 0.0, 1e6)))
+        return depth_information, float(np.sqrt(np.clip(variance, 0.0, 1e6)))
 
     def _priors(self, state: State, prior: float, target: Float[np.ndarray, "N K"]) -> float:
         focal = CORRELATED * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
@@ -281,9 +294,12 @@ class Solver:
             # No inverse depth may more than halve or double in a step: the linear model overshoots far from its place.
             inverse_depth = np.clip(inverse_depth + delta, 0.5 * inverse_depth, 2 * inverse_depth + 1e-3)
             inverse_depth = np.clip(inverse_depth, *INVERSE_DEPTH_RANGE)
-        focal = state.focal * np.exp(np.clip(step[-1], -0.3, 0.3))
-        long_side = max(self.samples.width, self.samples.height)
-        return State(w2c, inverse_depth, float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side)))
+        focal = state.focal
+        if self.samples.known_focal is None:
+            long_side = max(self.samples.width, self.samples.height)
+            focal = focal * np.exp(np.clip(step[-1], -0.3, 0.3))
+            focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
+        return State(w2c, inverse_depth, focal, state.lens)
 
 
 def normalise_scale(state: State) -> State:

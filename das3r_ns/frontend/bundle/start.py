@@ -91,7 +91,7 @@ def solve_seed(samples: Samples, residual: Float[np.ndarray, "E K"]) -> tuple[St
             best, best_score = (state, cost, frames, part), score
     assert best is not None
     state, cost, frames, part = best
-    for factor in SEED_FOCALS:
+    for factor in SEED_FOCALS if part.known_focal is None else ():
         other, other_cost, _ = _solve_window(part, factor * long_side)
         if other_cost < cost:
             state, cost = other, other_cost

@@ -19,17 +19,26 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.flow import PairFlows, pick_flow
 from das3r_ns.frontend.fusion import flow_trust, fuse_dynamic
 from das3r_ns.frontend.geometric import FLOW_LONG_SIDE, STRIDES, shrink
+from das3r_ns.frontend.known import Known
 from das3r_ns.frontend.masks import dynamic_probability
 from das3r_ns.frontend.monst3r import hub
 from das3r_ns.frontend.monst3r.checkpoints import load_network
 from das3r_ns.frontend.monst3r.compute import Compute, choose_compute
+from das3r_ns.frontend.monst3r.held import Held
 from das3r_ns.frontend.monst3r.inference import predict_pairs
 from das3r_ns.frontend.monst3r.network import PairNetwork
-from das3r_ns.frontend.monst3r.preprocessing import Framing, frame_image, unframe, unframe_intrinsics, whole_framing
+from das3r_ns.frontend.monst3r.preprocessing import (
+    Framing,
+    frame_image,
+    unframe,
+    unframe_intrinsics,
+    whole_framing,
+)
 from das3r_ns.frontend.motion import RigidPrediction
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.predictions import PairPredictions
 from das3r_ns.frontend.refinement import refine_with_flow
+from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.frontend.windows import overlapping_windows
 from das3r_ns.progress import Progress
@@ -39,7 +48,11 @@ HALF_CONFIDENT = 3.0
 
 
 def estimate(
-    images: UInt8[np.ndarray, "N H W 3"], names: list[str], config: FrontEndConfig, progress: Progress
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known | None = None,
 ) -> SceneEstimate:
     """Cameras, depth and dynamic probability of a video from what a network says of pairs of its frames.
 
@@ -48,6 +61,7 @@ def estimate(
         names: Name of each frame.
         config: Settings of the front end.
         progress: Where to report.
+        known: What the user knows of the video.
 
     Returns:
         The scene estimate at the resolution of ``images``.
@@ -55,6 +69,7 @@ def estimate(
     Raises:
         Das3rError: A setting or the checkpoint cannot be used, memory is short, or the network's values are not finite.
     """
+    known = known or Known()
     count, height, width = images.shape[:3]
     if config.batch_size < 0:
         raise Das3rError(f"{config.batch_size} pairs at once cannot be (--batch-size): take 0, which chooses.")
@@ -71,12 +86,15 @@ def estimate(
     # Where borders were cut, everything is done on what the network saw, and brought back to whole frames at the end.
     seen = framed if how.crop else images
     small = shrink(seen, FLOW_LONG_SIDE)
-    work = _Work(network, framed, small, windows, pairs, compute, config.batch_size, progress)
+    held = Held.of(known, how, (width, height))
+    work = _Work(network, framed, small, windows, pairs, compute, config.batch_size, progress, held)
     del network  # so that it can go as soon as it is done with
     aligned, flows = work.align()
     for message in aligned.messages:
         progress.say(message)
     confidence = relative_confidence(aligned.clean_confidence)
+    if known.masks is not None and not known.joins:
+        return _scene(aligned, confidence, known.masks, how, names, known, refined=False)
     # The linear systems are small and many: BLAS threads wait for each other longer than they work.
     with progress.stage("What moves", count) as advance, threadpool_limits(limits=1, user_api="blas"):
         motion = dynamic_probability(seen, flows, _rigid_prediction(aligned, confidence, flows), advance)
@@ -85,7 +103,9 @@ def estimate(
             motion,
             _resize(flow_trust(flows), motion.shape),
         )
-    return _scene(aligned, confidence, dynamic, how, names, (width, height))
+    dynamic = unframe(dynamic, how, (width, height)) if how.crop else dynamic
+    dynamic, refined = refine_masks(images, dynamic, config, progress)
+    return _scene(aligned, confidence, known.with_masks(dynamic), how, names, known, refined)
 
 
 def window_pairs(num_frames: int, graph: str) -> list[Pair]:
@@ -124,6 +144,7 @@ class _Work:
     compute: Compute
     batch_size: int
     progress: Progress
+    held: Held
 
     def align(self) -> tuple[AlignmentResult, PairFlows]:
         """Cameras and depth of the whole clip, and its optical flow.
@@ -148,7 +169,7 @@ class _Work:
             # After the first predictions: a network that is of no use shows there, before minutes go into flow.
             flows = flows or self._flow()
             with self.progress.stage("Alignment"):
-                results.append(global_align(predictions, flows.section(window), settings))
+                results.append(global_align(predictions, flows.section(window), settings, **self.held.section(window)))
             del predictions
             self._release()
         assert flows is not None
@@ -188,11 +209,15 @@ class _Work:
         shape = (len(self.framed), flows.height, flows.width)
 
         def refine(joined: AlignmentResult) -> AlignmentResult:
-            known = joined.dynamic_mean
-            return refine_with_flow(joined, flows, None if known is None else 1.0 - _resize(known, shape))
+            static = self.held.static_weight
+            if static is None and joined.dynamic_mean is not None:
+                static = 1.0 - joined.dynamic_mean
+            focal = None if self.held.focals is None else float(np.median(self.held.focals))
+            return refine_with_flow(joined, flows, None if static is None else _resize(static, shape), focal)
 
+        placed = self.held.c2w_cv is not None
         with self.progress.stage("Joining windows"), threadpool_limits(limits=1, user_api="blas"):
-            return join_windows(results, self.windows, refine=refine)
+            return join_windows(results, self.windows, refine=None if placed else refine, placed=placed)
 
     def _release(self) -> None:
         gc.collect()
@@ -224,21 +249,22 @@ def _resize(values: Float[np.ndarray, "N h w"], shape: tuple[int, ...]) -> Float
 def _scene(
     aligned: AlignmentResult,
     confidence: Float[np.ndarray, "N h w"],
-    dynamic: Float[np.ndarray, "N h w"],
+    dynamic: Float[np.ndarray, "N H W"],
     how: Framing,
     names: list[str],
-    size: tuple[int, int],
+    known: Known,
+    refined: bool,
 ) -> SceneEstimate:
     """Everything at the working resolution and in the frame of the first camera."""
-    if how.crop:
-        dynamic = unframe(dynamic, how, size)
+    height, width = dynamic.shape[1:]
+    size = (width, height)
     return SceneEstimate(
         frame_names=names,
-        c2w_cv=geo.invert_rigid(aligned.c2w_cv[:1]) @ aligned.c2w_cv,
-        intrinsics=unframe_intrinsics(aligned.intrinsics, how, size),
+        c2w_cv=geo.invert_rigid(aligned.c2w_cv[:1]) @ aligned.c2w_cv if known.c2w_cv is None else known.c2w_cv,
+        intrinsics=unframe_intrinsics(aligned.intrinsics, how, size) if known.intrinsics is None else known.intrinsics,
         # Inverse depth is what changes evenly over a slanted plane.
         depth=1.0 / unframe(1.0 / aligned.depth, how, size),
         confidence=np.clip(unframe(confidence, how, size, outside=0.0), 0.0, 1.0),
         dynamic_probability=np.clip(dynamic, 0.0, 1.0),
-        provenance={"focals": [round(float(focal), 3) for focal in aligned.focals]},
+        provenance={"focals": [round(float(focal), 3) for focal in aligned.focals], "refined": refined},
     )

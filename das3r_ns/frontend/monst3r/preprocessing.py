@@ -139,6 +139,24 @@ def unframe_intrinsics(
     return resize_intrinsics(whole, how.resized if how.crop else how.size, size)
 
 
+def frame_maps(values: Float[np.ndarray, "N H W"], how: Framing) -> Float[np.ndarray, "N h w"]:
+    """Bring maps of whole frames to the network's pixels: what :func:`frame_image` does to frames."""
+    size = how.resized if how.crop else how.size
+    left, top, right, bottom = how.box if how.crop else (0, 0, *how.size)
+    resized = (cv2.resize(one.astype(np.float32), size, interpolation=cv2.INTER_AREA) for one in values)
+    return np.stack([one[top:bottom, left:right] for one in resized])
+
+
+def frame_intrinsics(
+    intrinsics: Float[np.ndarray, "N 3 3"], how: Framing, size: tuple[int, int]
+) -> Float[np.ndarray, "N 3 3"]:
+    """Pinhole matrices in the network's pixels, from those in pixels of whole frames of ``size`` (width, height)."""
+    framed = resize_intrinsics(intrinsics, size, how.resized if how.crop else how.size)
+    if how.crop:
+        framed[:, :2, 2] -= how.box[:2]
+    return framed
+
+
 def network_input(images: UInt8[np.ndarray, "N H W 3"]) -> Float[Tensor, "N 3 H W"]:
     """Frames of the network's size as the tensor it takes, values from -1 to 1."""
     values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)

@@ -10,8 +10,9 @@ import pytest
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.metrics import ate_rmse, path_length
 from das3r_ns.frontend import geometry as geo
-from das3r_ns.frontend.alignment import AlignmentResult, join_windows, split_windows
+from das3r_ns.frontend.alignment import AlignmentResult, join_windows
 from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity
+from das3r_ns.frontend.windows import overlapping_windows
 
 
 def random_sim3(rng: np.random.Generator, *batch: int) -> Sim3:
@@ -51,7 +52,7 @@ def test_fit_is_exact_and_robust() -> None:
     rng = np.random.default_rng(2)
     truth, points = random_sim3(rng, 5), rng.normal(0, 1, (5, 200, 3))
     target = truth.apply_many(points)
-    fit, distance = fit_similarity(points, target, np.ones((5, 200)))
+    fit, _ = fit_similarity(points, target, np.ones((5, 200)))
     np.testing.assert_allclose(fit.matrix(), truth.matrix(), atol=1e-10)
     target = target + 0.01 * rng.standard_normal(target.shape)
     target[:, :70] += rng.normal(0, 3, (5, 70, 3))
@@ -88,7 +89,7 @@ def cut(video: AlignmentResult, frames: list[int], similarity: Sim3, noise: floa
 def windows_of(video: AlignmentResult, noise: float) -> tuple[list[AlignmentResult], list[list[int]]]:
     """Windows of ten frames, five of them shared, each in a world of its own."""
     rng = np.random.default_rng(3)
-    frames = split_windows(video.num_frames, 10, 5)
+    frames = [list(window) for window in overlapping_windows(video.num_frames, 10, 0.5)]
     return [cut(video, numbers, random_sim3(rng), noise, k) for k, numbers in enumerate(frames)], frames
 
 
@@ -136,18 +137,16 @@ def test_refinement_sees_the_whole(make_surface_scene, make_path) -> None:
     assert seen == [30] and joined.num_frames == 30
 
 
-def test_windows_cover_the_video() -> None:
-    assert split_windows(10, 100) == [list(range(10))]
-    for count in (101, 150, 199, 300):
-        windows = split_windows(count)
-        assert {frame for window in windows for frame in window} == set(range(count))
-        assert all(len(window) == 100 for window in windows)
-        assert all(len(set(a) & set(b)) >= 50 for a, b in zip(windows, windows[1:], strict=False))
-    with pytest.raises(ValueError, match="cannot share"):
-        split_windows(10, 5, 5)
+def test_windows_that_are_placed_already_stay_there(make_surface_scene, make_path) -> None:
+    video = whole_video(make_surface_scene, make_path)
+    frames = [list(window) for window in overlapping_windows(video.num_frames, 10, 0.5)]
+    results = [cut(video, numbers, Sim3.identity(), 0.0, k) for k, numbers in enumerate(frames)]
+    results[1].depth[:] *= 1.5  # a wrong depth must not move known cameras
+    joined = join_windows(results, frames, placed=True)
+    np.testing.assert_allclose(joined.c2w_cv, video.c2w_cv, atol=1e-9)
 
 
 def test_windows_without_shared_frames(make_surface_scene, make_path) -> None:
     results, frames = windows_of(whole_video(make_surface_scene, make_path), 0.0)
-    with pytest.raises(Das3rError, match="from frame 20 on shares no frame"):
+    with pytest.raises(Das3rError, match="20 to 29. shares no frame"):
         join_windows([results[0], results[4]], [frames[0], frames[4]])

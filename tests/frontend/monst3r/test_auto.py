@@ -19,10 +19,10 @@ from rich.console import Console
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import cache, run
+from das3r_ns.frontend.choice import choose_front_end
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.monst3r import hub, identity
 from das3r_ns.frontend.monst3r.identity import checkpoint_identity
-from das3r_ns.frontend.run import choose_front_end
 from das3r_ns.progress import Progress
 
 
@@ -57,7 +57,7 @@ def oracle_network(demo_video, monkeypatch: pytest.MonkeyPatch) -> list[FrontEnd
     """Replaces the network front end by one that knows the demo's truth; the list holds the settings of its runs."""
     runs: list[FrontEndConfig] = []
 
-    def estimate(images: np.ndarray, names: list[str], config: FrontEndConfig, progress: object):
+    def estimate(images: np.ndarray, names: list[str], config: FrontEndConfig, progress: object, known: object):
         runs.append(config)
         return dataclasses.replace(demo_video.estimate, frame_names=names, provenance={})
 

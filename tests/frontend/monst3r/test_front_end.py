@@ -15,10 +15,14 @@ import torch
 from rich.console import Console
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.known import Known
 from das3r_ns.frontend.monst3r import PairNetwork, front_end
 from das3r_ns.frontend.monst3r.preprocessing import (
     frame_image,
+    frame_intrinsics,
+    frame_maps,
     framing,
     unframe,
     unframe_intrinsics,
@@ -102,6 +106,63 @@ def test_without_mask_heads_motion_evidence_speaks_alone(
     scene = front_end.estimate(images, names(images), dataclasses.replace(CONFIG, checkpoint=str(path)), progress)
     np.testing.assert_array_equal(scene.dynamic_probability, motion)
     assert any("does not predict what moves" in message for message in progress.messages)
+
+
+def known_cameras(count: int, width: int, height: int) -> Known:
+    """A camera that walks to the right and looks a little aside, with a principal point off the centre."""
+    c2w = np.tile(np.eye(4), (count, 1, 1))
+    c2w[:, 0, 3] = 0.1 * np.arange(count)
+    intrinsics = np.array([[90.0, 0.0, width / 2 + 3], [0.0, 92.0, height / 2 - 2], [0.0, 0.0, 1.0]])
+    return Known(intrinsics=np.tile(intrinsics, (count, 1, 1)), c2w_cv=c2w, size=(width, height))
+
+
+@pytest.mark.parametrize("window", [100, 6], ids=["one-window", "windows"])
+def test_known_cameras_are_kept(checkpoint: Path, frames: Callable[..., np.ndarray], window: int) -> None:
+    images, known = frames(8, 64, 96), known_cameras(8, 96, 64)
+    config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint), window=window)
+    scene = front_end.estimate(images, names(images), config, quiet(), known)
+    np.testing.assert_array_equal(scene.c2w_cv, known.c2w_cv)
+    np.testing.assert_array_equal(scene.intrinsics, known.intrinsics)
+
+
+def test_a_known_focal_is_kept(checkpoint: Path, frames: Callable[..., np.ndarray]) -> None:
+    images = frames(4, 64, 96)
+    known = Known(intrinsics=np.tile(geo.pinhole(77.0, 96, 64), (4, 1, 1)), size=(96, 64))
+    seen = []
+    align = front_end.global_align
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(front_end, "global_align", lambda *args, **more: seen.append(more) or align(*args, **more))
+        config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint))
+        scene = front_end.estimate(images, names(images), config, quiet(), known)
+    np.testing.assert_allclose(seen[0]["known_focal"], 77.0)
+    np.testing.assert_array_equal(scene.intrinsics, known.intrinsics)
+
+
+def test_given_masks_are_taken_as_they_are(
+    checkpoint: Path, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = np.zeros((3, 64, 96), np.float32)
+    masks[:, 20:40, 30:60] = 1.0
+    monkeypatch.setattr(front_end, "dynamic_probability", lambda *args: pytest.fail("masks were sought"))
+    images = frames(3, 64, 96)
+    config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint))
+    scene = front_end.estimate(images, names(images), config, quiet(), Known(masks=masks, size=(96, 64)))
+    np.testing.assert_array_equal(scene.dynamic_probability, masks)
+
+
+def test_masks_join_what_is_found(
+    checkpoint: Path, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks = np.full((3, 64, 96), np.nan, np.float32)  # no mask for frames 1 and 2
+    masks[0] = 0.0
+    masks[0, 20:40, 30:60] = 1.0
+    monkeypatch.setattr(front_end, "fuse_dynamic", lambda *args: np.full((3, 64, 96), 0.25, np.float32))
+    images = frames(3, 64, 96)
+    config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint))
+    known = Known(masks=masks, joins=True, size=(96, 64))
+    scene = front_end.estimate(images, names(images), config, quiet(), known)
+    assert (scene.dynamic_probability[0, 20:40, 30:60] == 1.0).all()
+    assert (scene.dynamic_probability[1:] == 0.25).all() and scene.dynamic_probability[0, 0, 0] == 0.25
 
 
 def test_values_that_are_not_finite_stop_it_before_flow_and_alignment(
@@ -195,6 +256,9 @@ def test_maps_and_intrinsics_come_back_to_where_they_were(frame: tuple[int, int]
         camera = np.array([[[100.0, 0, how.size[0] / 2], [0, 100.0, how.size[1] / 2], [0, 0, 1]]])
         whole = unframe_intrinsics(camera, how, frame)[0]
         np.testing.assert_allclose(whole[:2, 2], [width / 2, height / 2], atol=0.01 * width)
+        np.testing.assert_allclose(frame_intrinsics(whole[None], how, frame), camera, atol=1e-9)
+        framed = frame_maps(coordinates[None, ..., 0], how)[0]
+        assert framed.shape == small.shape[:2] and np.abs(framed - small[..., 0])[4:-4, 4:-4].max() < 3.0
         # The angle under which the network's right-hand edge is seen stays what it is.
         scale = frame[0] / how.resized[0] if how.crop else frame[0] / how.size[0]
         np.testing.assert_allclose(whole[0, 0], 100.0 * scale)

@@ -31,7 +31,7 @@ class Watch:
         self.known_tokens: dict = {}
         self.windows: list[range] = []
 
-    def align(self, predictions: PairPredictions, flows: PairFlows, settings: object) -> AlignmentResult:
+    def align(self, predictions: PairPredictions, flows: PairFlows, *_: object, **__: object) -> AlignmentResult:
         gc.collect()
         self.predictions.append(weakref.ref(predictions))
         self.alive.append(sum(one() is not None for one in self.predictions))
