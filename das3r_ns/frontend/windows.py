@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.alignment import split_windows
 
 MIN_SHARED = 3
 """Frames that neighbouring windows share at least: fewer cameras do not pin a similarity down."""
 
 
 def overlapping_windows(num_frames: int, size: int, overlap: float) -> list[range]:
-    """Windows of equal size, evenly spread, that cover a video.
+    """The windows that settings ask for, as runs of frames.
 
     Args:
         num_frames: Length of the video.
-        size: Frames in a window; a video that is hardly longer is one window of all its frames.
+        size: Frames in a window; a video no longer than that is one window.
         overlap: Share of a window that the next one repeats at least, 0 to 1.
 
     Returns:
@@ -28,9 +29,5 @@ def overlapping_windows(num_frames: int, size: int, overlap: float) -> list[rang
         raise Das3rError(f"Windows cannot share {overlap:g} of their frames (--window-overlap): take 0.5.")
     if size < 2 * MIN_SHARED:
         raise Das3rError(f"Windows of {size} frames are too short to overlap (--window): take 100, or 20 at least.")
-    if num_frames <= size:
-        return [range(num_frames)]
     shared = min(size - 1, max(MIN_SHARED, math.ceil(overlap * size)))
-    count = 1 + math.ceil((num_frames - size) / (size - shared))
-    starts = [round(number * (num_frames - size) / (count - 1)) for number in range(count)]
-    return [range(start, start + size) for start in starts]
+    return [range(window[0], window[-1] + 1) for window in split_windows(num_frames, size, shared)]
