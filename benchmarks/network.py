@@ -66,7 +66,7 @@ class Bench:
         self.views = network_input(images[:8]).to(compute.device)
 
     def seconds(self, do: Callable[[], Any], repeats: int, warm: bool) -> float:
-        """Mean time of a call. On a CPU its time over the number of threads: what others do there disturbs that less."""
+        """Mean time of a call; on a CPU, CPU time over the number of threads, which other programs disturb less."""
         if warm:
             do()
         self.synchronize()
