@@ -16,14 +16,14 @@ CUDA_BATCH = 8
 """Most directed pairs at once on a GPU: 4,600 tokens of 512 x 288 pixels each fill it, and more only takes memory."""
 
 CPU_BATCH = 2
-"""Directed pairs at once on a CPU, where larger batches leave the caches and gain nothing."""
+"""Directed pairs at once on a CPU, a pair both ways: larger batches gain nothing there, and take memory."""
 
 FREE_SHARE = 0.6
 """Share of the free memory that a batch may take."""
 
-PIXEL_BYTES = 6000.0
-"""Memory of one directed pair per pixel while the heads work on it, in float32: the widest layers have 128 channels at
-full size and 256 at half, and some five of them are alive at a time."""
+PIXEL_BYTES = 4500.0
+"""Memory of one directed pair per pixel while the heads work on it, in float32: 2,300 bytes were measured on a CPU (the
+widest layers have 128 channels at full size and 256 at half), and a GPU's convolutions want room to work besides."""
 
 DTYPES = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

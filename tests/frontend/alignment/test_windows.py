@@ -148,5 +148,5 @@ def test_windows_that_are_placed_already_stay_there(make_surface_scene, make_pat
 
 def test_windows_without_shared_frames(make_surface_scene, make_path) -> None:
     results, frames = windows_of(whole_video(make_surface_scene, make_path), 0.0)
-    with pytest.raises(Das3rError, match=r"20 to 29. shares no frame"):
+    with pytest.raises(Das3rError, match=r"20 to 29\) shares no frame"):
         join_windows([results[0], results[4]], [frames[0], frames[4]])

@@ -21,6 +21,12 @@ from das3r_ns.frontend.predictions import PairPredictions
 from das3r_ns.progress import Progress
 
 
+def nothing_moves(count: int, height: int, width: int) -> AlignmentResult:
+    """A camera that stands still before a wall."""
+    ones = np.ones((count, height, width), np.float32)
+    return AlignmentResult(np.tile(np.eye(4), (count, 1, 1)), np.full(count, 50.0), ones, ones, ones)
+
+
 class Watch:
     """Stands in for the alignment, and watches what is alive when it runs."""
 
@@ -37,16 +43,12 @@ class Watch:
         self.alive.append(sum(one() is not None for one in self.predictions))
         self.tokens.append(len(self.known_tokens))
         assert flows.num_frames == predictions.num_frames
-        n, shape = predictions.num_frames, (predictions.num_frames, predictions.height, predictions.width)
-        c2w = np.tile(np.eye(4), (n, 1, 1))
-        return AlignmentResult(c2w, np.full(n, 50.0), *(np.ones(shape, np.float32) for _ in range(3)))
+        return nothing_moves(predictions.num_frames, predictions.height, predictions.width)
 
     def join(self, results: list[AlignmentResult], windows: list[range], **_: object) -> AlignmentResult:
         self.windows = list(windows)
         assert [result.num_frames for result in results] == [len(window) for window in windows]
-        n, (height, width) = windows[-1].stop, results[0].depth.shape[1:]
-        c2w = np.tile(np.eye(4), (n, 1, 1))
-        return AlignmentResult(c2w, np.full(n, 50.0), *(np.ones((n, height, width), np.float32) for _ in range(3)))
+        return nothing_moves(windows[-1].stop, *results[0].depth.shape[1:])
 
 
 @pytest.fixture()
@@ -59,7 +61,7 @@ def watch(quick: PairNetwork, monkeypatch: pytest.MonkeyPatch) -> Watch:
         return predict(*args, **more)
 
     def no_flow(images: np.ndarray, *_: object) -> PairFlows:
-        return PairFlows(*images.shape[1:3], len(images), {}, np.zeros(images.shape[:3], np.float16))
+        return PairFlows(images.shape[1], images.shape[2], len(images), {}, np.zeros(images.shape[:3], np.float16))
 
     monkeypatch.setattr(front_end, "predict_pairs", predicting)
     monkeypatch.setattr(front_end, "global_align", watch.align)
