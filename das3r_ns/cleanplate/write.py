@@ -134,7 +134,7 @@ def clean_plate(
 def write_clean_plates(
     scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
 ) -> None:
-    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the size of the video, and a film.
+    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, and a film.
 
     Frame after frame, so that memory does not grow with the size of the video; the folder appears when it is complete.
 

@@ -30,8 +30,8 @@ class ExportCommand:
     )
     """What to write."""
     world: Literal["gaussians", "estimate"] = "gaussians"
-    """gaussians: the world the Gaussians were trained in, nerfstudio's. estimate: that of the front end, whose origin is
-    the first camera; Gaussians are left out there."""
+    """gaussians: the world the Gaussians were trained in, nerfstudio's. estimate: that of the front end, whose origin
+    is the first camera; Gaussians are left out there."""
     poses: Literal["refined", "front-end"] = "refined"
     """Camera poses as training refined them, or those of the front end."""
 
