@@ -171,7 +171,7 @@ def write_clean_plates(
                 advance()
 
         with progress.stage("Writing clean plates", count) as advance:
-            write_video(temporary / FILM, plates(advance), scene.video.fps)
+            write_video(temporary / FILM, plates(advance), scene.video.fps, bits=40)
         names = {FROM_FRAME: "frame", FROM_RENDER: "render", UNCONFIRMED: "unconfirmed", HOLE: "hole"}
         pixels = max(sum(totals.values()), 1)
         summary = {

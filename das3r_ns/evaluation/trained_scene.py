@@ -31,7 +31,7 @@ OPENGL_FROM_OPENCV = np.array([1.0, -1.0, -1.0])
 class TrainedScene:
     """Splats and cameras of a run, in nerfstudio's world unless said otherwise.
 
-    Frames are those of the video, in order, also those held out from training: N of them. A ``size`` is (width, height).
+    Frames are those of the video, in order, also those held out from training: N of them. A size is (width, height).
 
     Args:
         pipeline: A trained pipeline on the dataparser ``das3r-video``.

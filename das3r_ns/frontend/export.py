@@ -115,11 +115,17 @@ def _overlays(scene: PreparedScene, advance: Callable[[], None]) -> Iterator[UIn
         advance()
 
 
-def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
+def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float, bits: int = 8) -> None:
     """Encode RGB frames as MP4: H.264 where FFmpeg has an encoder for it, else MPEG-4 part 2.
 
     Colours are stored at half the resolution, as every player expects, where the size is even. An odd size keeps them
     whole in H.264; in MPEG-4 part 2 it loses its last row or column.
+
+    Args:
+        path: File to write.
+        images: The frames.
+        fps: Frames per second.
+        bits: Bits to spend on a pixel in a second: 8 to look at, 40 to work with.
     """
     codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
@@ -132,7 +138,7 @@ def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: f
                 stream = container.add_stream(codec, rate=Fraction(max(fps, 1.0)).limit_denominator(1000))
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv444p" if odd and codec != "mpeg4" else "yuv420p"
-                stream.bit_rate = 8 * image.shape[0] * image.shape[1]
+                stream.bit_rate = bits * image.shape[0] * image.shape[1]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             container.mux(stream.encode(frame))
         if stream is not None:
