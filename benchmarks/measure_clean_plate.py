@@ -4,7 +4,7 @@
 
 At the size of the video. ``hidden`` are the pixels under the ground-truth mask whose background some frame sees (the
 set's ``observed`` pictures; where it has none, by reprojecting the rendered depth into the other frames, with the
-ground-truth masks), ``static`` those at least EDGE pixels away from the mask. Static pixels are compared with the frame,
+ground-truth masks), ``static`` those at least EDGE pixels away from it. Static pixels are compared with the frame,
 which the plate shall repeat there, and with the set's clean plate, which has no shadows of movers either. ``render`` is
 the rendered scene alone.
 """
