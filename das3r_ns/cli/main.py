@@ -8,7 +8,9 @@ from typing import Annotated
 
 import tyro
 
+from das3r_ns.cli.clean_plate import CleanPlateCommand
 from das3r_ns.cli.demo import DemoCommand
+from das3r_ns.cli.export import ExportCommand
 from das3r_ns.cli.masks import MasksCommand
 from das3r_ns.cli.weights import WeightsCommand
 from das3r_ns.errors import Das3rError
@@ -16,6 +18,8 @@ from das3r_ns.errors import Das3rError
 Command = (
     Annotated[DemoCommand, tyro.conf.subcommand("demo", prefix_name=False)]
     | Annotated[MasksCommand, tyro.conf.subcommand("masks", prefix_name=False)]
+    | Annotated[CleanPlateCommand, tyro.conf.subcommand("clean-plate", prefix_name=False)]
+    | Annotated[ExportCommand, tyro.conf.subcommand("export", prefix_name=False)]
     | Annotated[WeightsCommand, tyro.conf.subcommand("weights", prefix_name=False)]
 )
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Float
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.eval_utils import eval_setup
 
@@ -20,12 +22,31 @@ def open_run(config_path: Path) -> Pipeline:
     Args:
         config_path: The ``config.yml`` that ``ns-train`` wrote.
 
+    A relative output folder need not lie below the current one: the checkpoint beside the ``config.yml`` is taken then.
+
     Raises:
-        Das3rError: There is no such file.
+        Das3rError: There is no such file, it is no configuration, or its run has no checkpoint yet.
     """
     if not config_path.is_file():
         raise Das3rError(f"{config_path} is not a file. Name the config.yml of a run that ns-train finished.")
-    return eval_setup(config_path, test_mode="inference")[1]
+
+    def locate(config: TrainerConfig) -> TrainerConfig:
+        if not config.get_checkpoint_dir().is_dir():
+            config.output_dir = config_path.resolve().parents[3]
+        if not any(config.get_checkpoint_dir().glob("step-*.ckpt")):
+            raise Das3rError(
+                f"The run of {config_path} has no checkpoint in {config.get_checkpoint_dir()}. It ended before it "
+                "saved one: train again."
+            )
+        return config
+
+    try:
+        return eval_setup(config_path, test_mode="inference", update_config_callback=locate)[1]
+    except (yaml.YAMLError, UnicodeDecodeError, AssertionError) as error:
+        raise Das3rError(
+            f"{config_path} is no configuration of a run ({error or 'something else'}). Name the config.yml that "
+            "ns-train wrote."
+        ) from error
 
 
 def training_images(pipeline: Pipeline) -> InputDataset:

@@ -71,10 +71,10 @@ def _write_pictures(scene: PreparedScene, directory: Path, progress: Progress) -
         for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
             soft = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
             name = f"{number:05d}.png"
-            _write_png(directory / "masks" / name, np.where(soft >= MOVES, 255, 0).astype(np.uint8))
-            _write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
+            write_png(directory / "masks" / name, np.where(soft >= MOVES, 255, 0).astype(np.uint8))
+            write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
             picture = cv2.resize(depth_picture(depth, near, far), size, interpolation=cv2.INTER_LINEAR)
-            _write_png(directory / "depth" / name, picture[..., ::-1])
+            write_png(directory / "depth" / name, picture[..., ::-1])
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
         write_video(directory / "overlay.mp4", _overlays(scene, advance), scene.fps)
@@ -111,21 +111,34 @@ def overlay(image: UInt8[np.ndarray, "H W 3"], probability: Float[np.ndarray, "H
 
 def _overlays(scene: PreparedScene, advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     for path, probability in zip(scene.image_paths, scene.estimate.dynamic_probability, strict=True):
-        yield overlay(_read_png(path), probability)
+        yield overlay(read_png(path), probability)
         advance()
 
 
-def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float) -> None:
-    """Encode RGB frames of even size as MP4: H.264 where FFmpeg has an encoder for it, else MPEG-4 part 2."""
+def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float, bits: int = 8) -> None:
+    """Encode RGB frames as MP4: H.264 where FFmpeg has an encoder for it, else MPEG-4 part 2.
+
+    Colours are stored at half the resolution, as every player expects, where the size is even. An odd size keeps them
+    whole in H.264; in MPEG-4 part 2 it loses its last row or column.
+
+    Args:
+        path: File to write.
+        images: The frames.
+        fps: Frames per second.
+        bits: Bits to spend on a pixel in a second: 8 to look at, 40 to work with.
+    """
     codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
         stream = None
         for image in images:
+            odd = any(side % 2 for side in image.shape[:2])
+            if odd and codec == "mpeg4":
+                image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
             if stream is None:
                 stream = container.add_stream(codec, rate=Fraction(max(fps, 1.0)).limit_denominator(1000))
                 stream.height, stream.width = image.shape[:2]
-                stream.pix_fmt = "yuv420p"
-                stream.bit_rate = 8 * image.shape[0] * image.shape[1]
+                stream.pix_fmt = "yuv444p" if odd and codec != "mpeg4" else "yuv420p"
+                stream.bit_rate = bits * image.shape[0] * image.shape[1]
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             container.mux(stream.encode(frame))
         if stream is not None:
@@ -157,13 +170,18 @@ def write_points(scene: PreparedScene, path: Path) -> None:
     """Write the static scene as coloured points, binary PLY, world frame of the estimate."""
     from das3r_ns.points import fused_points
 
-    images = np.stack([_read_png(image) for image in scene.image_paths])
+    images = np.stack([read_png(image) for image in scene.image_paths])
     points = fused_points(scene.estimate, images, range(scene.estimate.num_frames), MAX_POINTS)
-    vertices = np.empty(len(points.xyz), dtype=[(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in "rgb"])
+    write_point_cloud(path, points.xyz, points.rgb)
+
+
+def write_point_cloud(path: Path, xyz: Float[np.ndarray, "M 3"], rgb: UInt8[np.ndarray, "M 3"]) -> None:
+    """Write coloured points as binary PLY."""
+    vertices = np.empty(len(xyz), dtype=[(axis, "<f4") for axis in "xyz"] + [(c, "u1") for c in "rgb"])
     for column, axis in enumerate("xyz"):
-        vertices[axis] = points.xyz[:, column]
+        vertices[axis] = xyz[:, column]
     for column, channel in enumerate("rgb"):
-        vertices[channel] = points.rgb[:, column]
+        vertices[channel] = rgb[:, column]
     properties = [f"property float {axis}" for axis in "xyz"]
     properties += [f"property uchar {channel}" for channel in ("red", "green", "blue")]
     header = [
@@ -179,12 +197,18 @@ def write_points(scene: PreparedScene, path: Path) -> None:
         file.write(vertices.tobytes())
 
 
-def _read_png(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+def read_png(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture of the cache, RGB.
+
+    Raises:
+        Das3rError: It cannot be read.
+    """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise Das3rError(f"The cached frame {path} cannot be read. Delete its folder and start again.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture: grey, or BGR as OpenCV has it."""
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

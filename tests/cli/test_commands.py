@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+import yaml
 
 from das3r_ns.cli import main
 from das3r_ns.evaluation.ground_truth import GroundTruth
@@ -143,3 +144,42 @@ except SystemExit:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert "demo" in result.stdout and "masks" in result.stdout
     assert result.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize("command", ["clean-plate", "export"])
+def test_commands_for_runs_say_what_is_wrong_with_a_run(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(config: Path, out: Path) -> str:
+        with pytest.raises(SystemExit) as leaving:
+            main.entrypoint([command, "--load-config", str(config), "--output-dir", str(out)])
+        assert leaving.value.code == 1
+        error = capsys.readouterr().err
+        assert error.startswith("das3r: ") and error.count("\n") == 1
+        return error
+
+    assert "config.yml is not a file" in said(tmp_path / "config.yml", tmp_path / "out")
+    (tmp_path / "notes.yml").write_text("a: [1, 2]\n")
+    assert "notes.yml is no configuration" in said(tmp_path / "notes.yml", tmp_path / "out")
+    assert "left alone" in said(tmp_path / "config.yml", tmp_path)  # it holds notes.yml
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_found_beside_its_config(
+    make_trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its output folder is a relative one, and the command runs elsewhere; a run without a checkpoint is said."""
+    trainer = make_trainer()
+    trainer.save_checkpoint(3)
+    trainer.config.output_dir = Path("outputs")
+    folder = tmp_path / trainer.config.get_base_dir()
+    (folder / "config.yml").write_text(yaml.dump(trainer.config))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    arguments = ["export", "--load-config", str(folder / "config.yml"), "--output-dir", "out", "--format", "trajectory"]
+    main.entrypoint(arguments)
+    assert len((tmp_path / "elsewhere/out/trajectory.txt").read_text().splitlines()) == 13
+    shutil.rmtree(folder / "nerfstudio_models")
+    with pytest.raises(SystemExit):
+        main.entrypoint(arguments)
+    assert "has no checkpoint" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Clean plates: every frame of a video without what moves."""

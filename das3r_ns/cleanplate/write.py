@@ -1,0 +1,188 @@
+"""Writes the clean plates of a trained run: pictures, maps and a film."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from das3r_ns.cleanplate.composite import blend, disk, length, replaced_pixels
+from das3r_ns.cleanplate.holes import ever_seen
+from das3r_ns.evaluation.trained_scene import TrainedScene
+from das3r_ns.files import check_output_directory, replace_directory
+from das3r_ns.frontend.cache import writing
+from das3r_ns.frontend.export import read_png, write_png, write_video
+from das3r_ns.progress import Progress
+
+MARKER = "clean-plate.json"
+"""Holds where the folder's content comes from; tells our folders from others."""
+FOLDERS = ("frames", "render", "holes", "sources")
+FILM = "clean.mp4"
+FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE = 0, 85, 170, 255
+"""Values in ``sources/``: the frame's own pixel, to the bit; the render; the render of something that no frame
+confirms; never seen (flat, or inpainted)."""
+HOLE_COLOUR = 128
+OPAQUE = 0.5
+"""Accumulation below which the splats draw nothing to speak of."""
+
+
+@dataclass(frozen=True)
+class PlateSettings:
+    """What to do with what no frame ever saw."""
+
+    fill_holes: bool = False
+    """Paint holes with their surroundings (OpenCV's inpainting) instead of flat grey."""
+    strict_holes: bool = False
+    """Also count as a hole what the splats draw but no frame confirms."""
+
+
+@dataclass(frozen=True)
+class StaticViews:
+    """The static scene in every frame at the working resolution, to know what is seen where."""
+
+    depth: Float[np.ndarray, "N H W"]
+    """Rendered camera z, float32."""
+    shown: Bool[np.ndarray, "N H W"]
+    """Whether the frame shows the static scene there."""
+    intrinsics: Float[np.ndarray, "N 3 3"]
+    c2w_cv: Float[np.ndarray, "N 4 4"]
+
+    @classmethod
+    def of(cls, scene: TrainedScene, advance: Callable[[], None]) -> StaticViews:
+        """Render every frame of a run."""
+        size = scene.working_size
+        depth, shown = [], []
+        for number, path in enumerate(scene.video.image_paths):
+            outputs = scene.render(number, size)
+            frame = read_png(path).astype(np.float32) / 255
+            replaced = replaced_pixels(scene.static_weight(number, size), outputs["rgb"], frame)
+            depth.append(outputs["depth"][..., 0])
+            shown.append(~replaced & (outputs["accumulation"][..., 0] >= OPAQUE))
+            advance()
+        return cls(np.stack(depth), np.stack(shown), scene.intrinsics(size), scene.c2w_cv())
+
+    def unseen(self, number: int, replaced: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+        """Which replaced pixels of a frame, at any size, show a point that no frame sees."""
+        height, width = self.shown.shape[1:]
+        wanted = cv2.resize(replaced.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
+        unseen = wanted & ~ever_seen(number, wanted, self.shown, self.depth, self.intrinsics, self.c2w_cv)
+        # Single pixels are misses of the comparison at the edges of things, not holes.
+        speck = disk(length(1.0, (width, height)))
+        opened = cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, speck).astype(np.float32)
+        size = (replaced.shape[1], replaced.shape[0])
+        return replaced & (cv2.resize(opened, size, interpolation=cv2.INTER_LINEAR) >= 0.5)
+
+
+@dataclass(frozen=True)
+class CleanPlate:
+    """One frame without what moves; RGB."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    """The composite."""
+    render: UInt8[np.ndarray, "H W 3"]
+    """The static scene alone."""
+    sources: UInt8[np.ndarray, "H W"]
+    """Where each pixel of the composite comes from: FROM_FRAME, FROM_RENDER, UNCONFIRMED or HOLE."""
+
+    @property
+    def holes(self) -> UInt8[np.ndarray, "H W"]:
+        """255 where no frame ever saw what belongs there."""
+        return np.where(self.sources == HOLE, 255, 0).astype(np.uint8)
+
+
+def clean_plate(
+    scene: TrainedScene,
+    views: StaticViews,
+    number: int,
+    frame: UInt8[np.ndarray, "H W 3"],
+    settings: PlateSettings | None = None,
+) -> CleanPlate:
+    """The clean plate of one frame.
+
+    Args:
+        scene: The trained run.
+        views: :meth:`StaticViews.of` it.
+        number: Number of the frame.
+        frame: The frame at the size of the video, RGB.
+        settings: What to do with holes.
+    """
+    settings = settings or PlateSettings()
+    size = (frame.shape[1], frame.shape[0])
+    outputs = scene.render(number, size)
+    render, target = outputs["rgb"], frame.astype(np.float32) / 255
+    replaced = replaced_pixels(scene.static_weight(number, size), render, target)
+    unseen = views.unseen(number, replaced)
+    hole = unseen if settings.strict_holes else unseen & (outputs["accumulation"][..., 0] < OPAQUE)
+    sources = np.full(replaced.shape, FROM_FRAME, np.uint8)
+    sources[replaced] = FROM_RENDER
+    sources[unseen] = UNCONFIRMED
+    sources[hole] = HOLE
+    image = np.rint(blend(target, render, replaced) * 255).astype(np.uint8)
+    image = np.where(replaced[..., None], image, frame)
+    image[hole] = HOLE_COLOUR
+    if settings.fill_holes and hole.any() and not hole.all():
+        filled = cv2.inpaint(image, hole.astype(np.uint8), length(2.0, size), cv2.INPAINT_TELEA)
+        image[hole] = filled[hole]
+    return CleanPlate(image, np.rint(render * 255).astype(np.uint8), sources)
+
+
+def write_clean_plates(
+    scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
+) -> None:
+    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, and a film.
+
+    Frame after frame, so that memory does not grow with the size of the video; the folder appears when it is complete.
+
+    Args:
+        scene: A trained run.
+        directory: Folder to write; earlier clean plates in it are replaced.
+        settings: What to do with holes.
+        progress: Where to report; to stderr if None.
+
+    Raises:
+        Das3rError: The folder holds something else or cannot be written, or a frame cannot be read.
+    """
+    settings, progress = settings or PlateSettings(), progress or Progress()
+    directory = directory.resolve()
+    check_output_directory(directory, MARKER)
+    width, height = scene.video.original_size
+    count = scene.num_frames
+    with progress.stage("Finding what each frame sees", count) as advance:
+        views = StaticViews.of(scene, advance)
+    totals = dict.fromkeys((FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE), 0)
+    with writing(directory, 7 * count * width * height) as temporary:
+        for folder in FOLDERS:
+            (temporary / folder).mkdir()
+
+        def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+            for number, frame in enumerate(scene.frames()):
+                plate = clean_plate(scene, views, number, frame, settings)
+                pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
+                for folder, picture in zip(FOLDERS, pictures, strict=True):
+                    write_png(temporary / folder / f"{number:05d}.png", picture)
+                for source in totals:
+                    totals[source] += int((plate.sources == source).sum())
+                yield plate.image
+                advance()
+
+        with progress.stage("Writing clean plates", count) as advance:
+            write_video(temporary / FILM, plates(advance), scene.video.fps, bits=40)
+        names = {FROM_FRAME: "frame", FROM_RENDER: "render", UNCONFIRMED: "unconfirmed", HOLE: "hole"}
+        pixels = max(sum(totals.values()), 1)
+        summary = {
+            "data": str(scene.video.data),
+            "frame_names": scene.video.estimate.frame_names,
+            "fps": scene.video.fps,
+            "holes": "inpainted" if settings.fill_holes else "flat",
+            "sources": {names[value]: value for value in names},
+            "percent": {names[value]: round(100 * total / pixels, 3) for value, total in totals.items()},
+        }
+        (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        replace_directory(temporary, directory)
+    shares = ", ".join(f"{name} {share:.1f} %" for name, share in summary["percent"].items())
+    progress.say(f"Pixels from: {shares}.")

@@ -1,0 +1,38 @@
+"""``das3r clean-plate``: every frame without what moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class CleanPlateCommand:
+    """Write every frame of the video without what moves, at the size of the video.
+
+    Pixels of the frame where it shows the static scene, the rendered scene elsewhere, at matched exposure and without a
+    seam. Writes frames/ (the clean plates), render/ (the scene alone), holes/ (255 = no frame ever saw it), sources/ (0
+    = the frame's own pixel, 85 = rendered, 170 = rendered but confirmed by no frame, 255 = hole) and clean.mp4.
+    """
+
+    load_config: Path
+    """The config.yml of a run of das3r."""
+    output_dir: Path
+    """Folder to write; earlier clean plates in it are replaced."""
+    fill_holes: bool = False
+    """Paint holes with their surroundings (OpenCV's inpainting) instead of flat grey; holes/ still marks them."""
+    strict_holes: bool = False
+    """Also count as a hole what the splats draw but no frame confirms."""
+
+    def run(self) -> None:
+        """Render and write."""
+        from das3r_ns.cleanplate.write import MARKER, PlateSettings, write_clean_plates
+        from das3r_ns.evaluation.trained_scene import TrainedScene
+        from das3r_ns.files import check_output_directory
+        from das3r_ns.progress import Progress
+
+        check_output_directory(self.output_dir, MARKER)
+        progress = Progress()
+        scene = TrainedScene.open(self.load_config)
+        write_clean_plates(scene, self.output_dir, PlateSettings(self.fill_holes, self.strict_holes), progress)
+        progress.say(f"{self.output_dir} holds the clean plates (frames/, clean.mp4), render/, holes/ and sources/.")

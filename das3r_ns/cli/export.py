@@ -1,0 +1,49 @@
+"""``das3r export``: a trained run for other programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass
+class ExportCommand:
+    """Write cameras, images, masks, points and Gaussians of a run for other programs, all in one world.
+
+    colmap: a COLMAP model, colmap/sparse/0 (binary) and colmap/text. transforms: transforms.json for nerfstudio. Both
+    come with images/ and masks/ (255 = static). points: points3D.ply. trajectory: trajectory.txt in the format of TUM
+    (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply, as of `ns-export gaussian-splat`. splat: scene.splat.
+    """
+
+    load_config: Path
+    """The config.yml of a run of das3r."""
+    output_dir: Path
+    """Folder to write; an earlier export in it is replaced."""
+    format: tuple[Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat"], ...] = (
+        "colmap",
+        "transforms",
+        "points",
+        "trajectory",
+        "gaussians",
+        "splat",
+    )
+    """What to write."""
+    world: Literal["gaussians", "estimate"] = "gaussians"
+    """gaussians: the world the Gaussians were trained in, nerfstudio's. estimate: that of the front end, whose origin
+    is the first camera; Gaussians are left out there."""
+    poses: Literal["refined", "front-end"] = "refined"
+    """Camera poses as training refined them, or those of the front end."""
+
+    def run(self) -> None:
+        """Open the run and write."""
+        from das3r_ns.evaluation.trained_scene import TrainedScene
+        from das3r_ns.export.write import MARKER, write_export
+        from das3r_ns.files import check_output_directory
+        from das3r_ns.progress import Progress
+
+        check_output_directory(self.output_dir, MARKER)
+        progress = Progress()
+        scene = TrainedScene.open(self.load_config)
+        write_export(scene, self.output_dir, self.format, self.world, self.poses, progress)
+        progress.say(f"{self.output_dir} holds: {', '.join(sorted(path.name for path in self.output_dir.iterdir()))}.")

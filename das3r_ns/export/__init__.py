@@ -1,0 +1,1 @@
+"""A trained scene in the formats of other programs."""

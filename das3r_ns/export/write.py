@@ -1,0 +1,130 @@
+"""Writes a trained run for other programs.
+
+Everything lies in one world, so that cameras, points and Gaussians fit each other: nerfstudio's, in which the Gaussians
+were trained, or the front end's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.trained_scene import TrainedScene
+from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
+from das3r_ns.export.gaussians import gaussian_columns, write_gaussian_ply, write_splat
+from das3r_ns.files import check_output_directory, replace_directory
+from das3r_ns.frontend.cache import writing
+from das3r_ns.frontend.export import write_png, write_point_cloud
+from das3r_ns.progress import Progress
+from das3r_ns.training_data import MASK_THRESHOLD
+
+Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat"]
+World = Literal["gaussians", "estimate"]
+Poses = Literal["refined", "front-end"]
+
+ALL: tuple[Format, ...] = ("colmap", "transforms", "points", "trajectory", "gaussians", "splat")
+IN_ITS_OWN_WORLD: tuple[Format, ...] = ("gaussians", "splat")
+"""Written in the Gaussians' world only: elsewhere their view-dependent colours would have to be turned."""
+MARKER = "export.json"
+"""Says what was written; tells our folders from others."""
+IMAGES, MASKS, POINTS = "images", "masks", "points3D.ply"
+
+
+def write_export(
+    scene: TrainedScene,
+    directory: Path,
+    formats: Sequence[Format] = ALL,
+    world: World = "gaussians",
+    poses: Poses = "refined",
+    progress: Progress | None = None,
+) -> None:
+    """Write a trained run in the formats asked for; the folder appears when it is complete.
+
+    ``colmap/sparse/0`` (binary) and ``colmap/text``, ``transforms.json``, both with ``images/`` and ``masks/`` (255 =
+    static) at the size of the video and ``points3D.ply``; ``trajectory.txt``; ``splat.ply`` and ``scene.splat``.
+
+    Args:
+        scene: A trained run.
+        directory: Folder to write; an earlier export in it is replaced.
+        formats: What to write.
+        world: "gaussians": nerfstudio's world. "estimate": the front end's, whose origin is the first camera.
+        poses: As training refined them, or the front end's own.
+        progress: Where to report; to stderr if None.
+
+    Raises:
+        Das3rError: Nothing would be written, the folder holds something else or cannot be written, or a frame cannot be
+            read.
+    """
+    progress = progress or Progress()
+    directory = directory.resolve()
+    check_output_directory(directory, MARKER)
+    chosen = [name for name in ALL if name in formats and (world == "gaussians" or name not in IN_ITS_OWN_WORLD)]
+    if not chosen:
+        raise Das3rError(
+            "Nothing is left to export: Gaussians are written in their own world only (--world gaussians). Name other "
+            f"formats: {', '.join(ALL)}."
+        )
+    if len(chosen) < len(set(formats)):
+        progress.say("Gaussians are left out: they are written in their own world only (--world gaussians).")
+    width, height = scene.video.original_size
+    cameras = exported_cameras(scene, world, poses)
+    pictures = "colmap" in chosen or "transforms" in chosen
+    needed = 150 * len(cameras.xyz) + 250 * scene.model.num_points
+    with writing(directory, needed + pictures * 4 * scene.num_frames * width * height) as temporary:
+        if pictures:
+            _write_pictures(scene, temporary, cameras.image_names, progress)
+        with progress.stage("Writing cameras and points"):
+            if "colmap" in chosen:
+                write_colmap(cameras, temporary / "colmap" / "sparse" / "0", ".bin")
+                write_colmap(cameras, temporary / "colmap" / "text", ".txt")
+            if "transforms" in chosen:
+                write_transforms(cameras, temporary / "transforms.json", IMAGES, MASKS, POINTS)
+            if "points" in chosen or "transforms" in chosen:
+                write_point_cloud(temporary / POINTS, cameras.xyz.astype(np.float32), cameras.rgb)
+            if "trajectory" in chosen:
+                write_trajectory(cameras.c2w_cv, scene.video.fps, temporary / "trajectory.txt")
+        if "gaussians" in chosen or "splat" in chosen:
+            with progress.stage("Writing Gaussians"):
+                columns = gaussian_columns(scene.model)
+                if "gaussians" in chosen:
+                    write_gaussian_ply(temporary / "splat.ply", columns)
+                if "splat" in chosen:
+                    write_splat(temporary / "scene.splat", columns)
+        transform, scale = scene.placement
+        summary = {
+            "data": str(scene.video.data),
+            "frame_names": scene.video.estimate.frame_names,
+            "formats": chosen,
+            "world": world,
+            "poses": poses,
+            "world_from_estimate": {"transform": transform.tolist(), "scale": scale},
+        }
+        (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        replace_directory(temporary, directory)
+
+
+def exported_cameras(scene: TrainedScene, world: World, poses: Poses) -> ExportedCameras:
+    """Cameras, for pictures of the size of the video, and seed points of a run."""
+    size = scene.video.original_size
+    c2w_cv = scene.c2w_cv(refined=poses == "refined")
+    xyz, rgb = scene.seed_points()
+    if world == "estimate":
+        c2w_cv, xyz = scene.to_estimate(c2w_cv, xyz)
+    names = [f"{number:05d}.png" for number in range(scene.num_frames)]
+    return ExportedCameras(c2w_cv, scene.intrinsics(size), size, names, xyz, rgb)
+
+
+def _write_pictures(scene: TrainedScene, directory: Path, names: list[str], progress: Progress) -> None:
+    (directory / IMAGES).mkdir()
+    (directory / MASKS).mkdir()
+    with progress.stage("Writing images and masks", len(names)) as advance:
+        for number, (name, frame) in enumerate(zip(names, scene.frames(), strict=True)):
+            write_png(directory / IMAGES / name, frame[..., ::-1])
+            static = scene.static_weight(number, (frame.shape[1], frame.shape[0])) >= MASK_THRESHOLD
+            write_png(directory / MASKS / name, np.where(static, 255, 0).astype(np.uint8))
+            advance()

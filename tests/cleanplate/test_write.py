@@ -1,0 +1,114 @@
+"""Clean plates of a trained run, whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from das3r_ns.cleanplate.write import PlateSettings, write_clean_plates
+from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.trained_scene import TrainedScene
+
+HIDDEN = np.s_[30:50, 60:90]
+"""Of every picture: the splats draw nothing there, and what is there moves."""
+
+
+class KnownScene(TrainedScene):
+    """A run whose render is the demo's clean plate, but for a rectangle of nothing."""
+
+    def __init__(self, pipeline: Any, clean: np.ndarray, depth: np.ndarray) -> None:
+        super().__init__(pipeline)
+        self.clean, self.clean_depth, self.nothing = clean, depth, False
+
+    def render(self, frame: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+        """The truth."""
+        height, width = self.clean.shape[1:3]
+        accumulation = np.ones((height, width, 1), np.float32)
+        rgb = self.clean[frame].astype(np.float32) / 255
+        if self.nothing:
+            accumulation[HIDDEN], rgb[HIDDEN] = 0.0, 0.2
+        outputs = {"rgb": rgb, "depth": self.clean_depth[frame][..., None], "accumulation": accumulation}
+        return {name: cv2.resize(v, size).reshape(size[1], size[0], v.shape[2]) for name, v in outputs.items()}
+
+    def static_weight(self, frame: int, size: tuple[int, int]) -> np.ndarray:
+        """With a mover wherever nothing is drawn."""
+        weight = super().static_weight(frame, size).copy()
+        if self.nothing:
+            weight[HIDDEN] = 0.0
+        return weight
+
+
+@pytest.fixture()
+def scene(make_trainer, demo_video) -> KnownScene:
+    """The demo."""
+    names = sorted((demo_video.folder / "clean").glob("*.png"))
+    clean = np.stack([cv2.imread(str(path))[..., ::-1] for path in names])
+    return KnownScene(make_trainer().pipeline, clean, np.zeros_like(demo_video.clean_depth) + demo_video.clean_depth)
+
+
+def read(path: Path) -> np.ndarray:
+    """A picture, RGB or grey."""
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return picture[..., ::-1] if picture.ndim == 3 else picture
+
+
+def test_plates_are_the_frame_where_static_and_the_scene_elsewhere(
+    scene: KnownScene, demo_video, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    write_clean_plates(scene, out)
+    assert {p.name for p in out.iterdir()} == {
+        *("frames", "render", "holes", "sources", "clean.mp4", "clean-plate.json"),
+    }
+    for number, frame in enumerate(demo_video.images):
+        plate, sources = read(out / f"frames/{number:05d}.png"), read(out / f"sources/{number:05d}.png")
+        np.testing.assert_array_equal(plate[sources == 0], frame[sources == 0])
+        np.testing.assert_array_equal(read(out / f"render/{number:05d}.png"), scene.clean[number])
+        moves = demo_video.estimate.dynamic_probability[number] > 0.5
+        assert (sources[moves] > 0).mean() > 0.97
+        # Off by no more than the exposure is misjudged.
+        assert np.abs(plate.astype(float) - scene.clean[number])[moves].mean() < 4
+        assert not read(out / f"holes/{number:05d}.png").any()
+    with av.open(str(out / "clean.mp4")) as film:
+        decoded = [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
+        assert film.streams.video[0].average_rate == scene.video.fps
+    assert len(decoded) == 12 and decoded[0].shape == (90, 160, 3)
+    assert np.abs(decoded[5].astype(float) - scene.clean[5]).mean() < 8
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_holes_are_marked_and_filled_only_if_asked(scene: KnownScene, tmp_path: Path, fill: bool) -> None:
+    scene.nothing = True
+    # The camera stands still, so nobody ever looks behind the rectangle.
+    scene.c2w_cv = lambda refined=True: np.tile(np.eye(4), (12, 1, 1))  # pyright: ignore[reportAttributeAccessIssue]
+    write_clean_plates(scene, tmp_path / "out", PlateSettings(fill_holes=fill))
+    holes, sources = read(tmp_path / "out/holes/00005.png"), read(tmp_path / "out/sources/00005.png")
+    inner = np.zeros(holes.shape, bool)
+    inner[HIDDEN] = True
+    assert (holes[inner] == 255).mean() > 0.95 and holes[~inner].mean() < 5
+    np.testing.assert_array_equal(holes == 255, sources == 255)
+    plate = read(tmp_path / "out/frames/00005.png")
+    assert (plate[holes == 255] == 128).all() != fill
+    written = json.loads((tmp_path / "out/clean-plate.json").read_text())
+    assert written["percent"]["hole"] == pytest.approx(100 * 600 / 14400, rel=0.1)
+
+
+def test_strict_holes_are_what_no_frame_confirms(scene: KnownScene, tmp_path: Path) -> None:
+    scene.clean_depth *= np.linspace(1, 3, 12)[:, None, None]  # no two frames agree on the depth
+    for strict in (False, True):
+        write_clean_plates(scene, tmp_path / "out", PlateSettings(strict_holes=strict))
+        percent = json.loads((tmp_path / "out/clean-plate.json").read_text())["percent"]
+        assert (percent["hole"] > 1) is strict and (percent["unconfirmed"] > 1) is not strict
+
+
+def test_a_folder_of_the_users_is_left_alone(scene: KnownScene, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(Das3rError, match="left alone"):
+        write_clean_plates(scene, tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name in ("mine.txt", "frames")] == ["mine.txt"]

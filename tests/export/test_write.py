@@ -1,0 +1,93 @@
+"""A whole export: everything fits everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from nerfstudio.data.utils import colmap_parsing_utils as colmap
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.trained_scene import TrainedScene
+from das3r_ns.export.write import write_export
+
+
+@pytest.fixture()
+def scene(make_trainer) -> TrainedScene:
+    """Untrained splats of the demo whose poses were moved by what stands for training."""
+    pipeline = make_trainer().pipeline
+    with torch.no_grad():
+        pipeline.model.camera_optimizer.pose_adjustment.normal_(0, 0.01)
+    return TrainedScene(pipeline)
+
+
+def colmap_pixels(folder: Path, frame: int, xyz: np.ndarray) -> np.ndarray:
+    """Where points lie in a picture, by a COLMAP model."""
+    models, images, _ = colmap.read_model(str(folder), ".bin")  # pyright: ignore[reportGeneralTypeIssues]
+    image = images[frame + 1]
+    fx, fy, cx, cy = models[image.camera_id].params
+    x, y, z = colmap.qvec2rotmat(image.qvec) @ xyz.T + image.tvec[:, None]
+    return np.stack([fx * x / z + cx, fy * y / z + cy], axis=1)
+
+
+def test_cameras_and_gaussians_fit_each_other(scene: TrainedScene, demo_video, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_export(scene, out)
+    assert {path.name for path in out.iterdir()} == {
+        *("colmap", "images", "masks", "transforms.json", "points3D.ply", "trajectory.txt", "splat.ply"),
+        *("scene.splat", "export.json"),
+    }
+    header, _, body = (out / "splat.ply").read_bytes().partition(b"end_header\n")
+    names = [line.split()[2].decode() for line in header.splitlines() if line.startswith(b"property")]
+    means = np.frombuffer(body, "<f4").reshape(-1, len(names))[:, :3].astype(float)
+    # Where the model itself draws them, from the refined pose.
+    camera = scene.pipeline.datamanager.train_dataset.cameras[4:5]  # pyright: ignore[reportOptionalMemberAccess]
+    camera.metadata = {"cam_idx": 4}
+    with torch.no_grad():
+        view = scene.model.view_matrix(camera)[0].numpy()  # pyright: ignore[reportCallIssue]
+    x, y, z = camera.get_intrinsics_matrices()[0].numpy() @ (view[:3, :3] @ means.T + view[:3, 3:])
+    before = z > 0.2
+    expected = np.stack([x / z, y / z], axis=1)[before]
+    found = colmap_pixels(out / "colmap/sparse/0", 4, means)[before]
+    near = np.abs(expected).max(axis=1) < 400
+    assert near.sum() > 500
+    np.testing.assert_allclose(found[near], expected[near], atol=0.01)
+
+    for frame in (0, 7):
+        image = cv2.imread(str(out / f"images/{frame:05d}.png"))
+        np.testing.assert_array_equal(image[..., ::-1], demo_video.images[frame])
+        mask = cv2.imread(str(out / f"masks/{frame:05d}.png"), cv2.IMREAD_UNCHANGED)
+        assert not mask[demo_video.estimate.dynamic_probability[frame] > 0.5].any() and (mask == 255).mean() > 0.4
+
+
+def test_the_front_ends_own_world_and_poses(scene: TrainedScene, demo_video, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_export(scene, out, ["trajectory", "points", "splat"], world="estimate", poses="front-end")
+    assert {path.name for path in out.iterdir()} == {"trajectory.txt", "points3D.ply", "export.json"}
+    rows = np.loadtxt(out / "trajectory.txt")
+    np.testing.assert_allclose(rows[:, 1:4], demo_video.estimate.c2w_cv[:, :3, 3], atol=1e-6)
+    np.testing.assert_allclose(rows[0], [0, 0, 0, 0, 0, 0, 0, 1], atol=1e-6)
+
+
+def test_refined_poses_are_the_default(scene: TrainedScene, demo_video, tmp_path: Path) -> None:
+    write_export(scene, tmp_path / "out", ["trajectory"], world="estimate")
+    rows = np.loadtxt(tmp_path / "out/trajectory.txt")
+    moved = np.abs(rows[:, 1:4] - demo_video.estimate.c2w_cv[:, :3, 3]).max()
+    assert 0.002 < moved < 0.2
+
+
+def test_a_second_export_replaces_the_first_and_nothing_else(scene: TrainedScene, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_export(scene, out, ["trajectory"])
+    write_export(scene, out, ["points"])
+    assert {path.name for path in out.iterdir()} == {"points3D.ply", "export.json"}
+    assert json.loads((out / "export.json").read_text())["formats"] == ["points"]
+    (out / "export.json").unlink()
+    with pytest.raises(Das3rError, match="left alone"):
+        write_export(scene, out, ["points"])
+    with pytest.raises(Das3rError, match="world gaussians"):
+        write_export(scene, tmp_path / "other", ["splat"], world="estimate")
