@@ -94,7 +94,7 @@ def test_settings_that_are_not_used_do_not_change_the_cache_key(room: Path, orac
 def test_settings_that_are_used_change_it_by_their_content(
     room: Path, demo_video, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs: list[dict[str, Any]] = []
+    runs: list[Known] = []
 
     def oracle(images: np.ndarray, names: list[str], config: object, progress: object, known: Known) -> SceneEstimate:
         runs.append(known)
@@ -118,7 +118,7 @@ def test_settings_that_are_used_change_it_by_their_content(
         {"known_poses": room},
     ):
         key, count = prepare(**settings)
-        assert key not in seen and runs[-1]["known"].provenance
+        assert key not in seen and runs[-1].provenance
         seen.add(key)
         assert prepare(**settings) == (key, count), "the second time it is read"
 

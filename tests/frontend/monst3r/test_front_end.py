@@ -121,8 +121,8 @@ def test_known_cameras_are_kept(checkpoint: Path, frames: Callable[..., np.ndarr
     images, known = frames(8, 64, 96), known_cameras(8, 96, 64)
     config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint), window=window)
     scene = front_end.estimate(images, names(images), config, quiet(), known)
-    np.testing.assert_array_equal(scene.c2w_cv, known.c2w_cv)
-    np.testing.assert_array_equal(scene.intrinsics, known.intrinsics)
+    np.testing.assert_array_equal(scene.c2w_cv, np.asarray(known.c2w_cv))
+    np.testing.assert_array_equal(scene.intrinsics, np.asarray(known.intrinsics))
 
 
 def test_a_known_focal_is_kept(checkpoint: Path, frames: Callable[..., np.ndarray]) -> None:
@@ -135,7 +135,7 @@ def test_a_known_focal_is_kept(checkpoint: Path, frames: Callable[..., np.ndarra
         config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint))
         scene = front_end.estimate(images, names(images), config, quiet(), known)
     np.testing.assert_allclose(seen[0]["known_focal"], 77.0)
-    np.testing.assert_array_equal(scene.intrinsics, known.intrinsics)
+    np.testing.assert_array_equal(scene.intrinsics, np.asarray(known.intrinsics))
 
 
 def test_given_masks_are_taken_as_they_are(
