@@ -82,13 +82,20 @@ def test_whole_run_from_the_stored_start(align_scene, official, tag: str) -> Non
     np.testing.assert_allclose(losses, official[f"{tag}.s0.loss"], atol=6e-4)
     focal = float((parameters["im_focals"] / 20).exp())
     assert focal == pytest.approx(float(official[f"{tag}.s0.focal"][0, 0]), abs=0.08)
-    np.testing.assert_allclose(parameters["im_poses"], official[f"{tag}.final.im_poses"], atol=3e-3)
+    poses, truth = (unit_quaternions(p) for p in (parameters["im_poses"].numpy(), official[f"{tag}.final.im_poses"]))
+    np.testing.assert_allclose(poses, truth, atol=2e-3)
+
+
+def unit_quaternions(poses: np.ndarray) -> np.ndarray:
+    """Poses with the length of their quaternions, which means nothing and drifts, taken out."""
+    return np.concatenate([poses[:, :4] / np.linalg.norm(poses[:, :4], axis=1, keepdims=True), poses[:, 4:]], axis=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tag", ["noflow", "flow"])
 def test_preset_ends_where_the_official_code_does(align_scene, official, tag: str) -> None:
-    # A start that differs by 1e-6 ends a little elsewhere along the flat valley of focal against distance.
+    # Adam's first steps follow the signs of gradients that the initialisation has made zero but for rounding: with 1e-6
+    # of noise on the stored start, too, the official optimiser ends 0.9 pixels of focal and 2 % of the way elsewhere.
     config = AlignmentConfig(objective="official")
     result = global_align(align_scene.predictions, align_scene.flows if tag == "flow" else None, config)
     np.testing.assert_allclose(result.c2w_cv, official[f"{tag}.s0.cam2world"], atol=0.03)
