@@ -14,10 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import tyro
-from workspace import Cost, write_json
 
+from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.metrics import ate_percent, focal_error, mask_iou
+from das3r_ns.files import write_json
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.export import MOVES
 from das3r_ns.frontend.run import load_or_estimate

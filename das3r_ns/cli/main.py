@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from das3r_ns.cli.bench import BenchCommand
 from das3r_ns.cli.demo import DemoCommand
 from das3r_ns.cli.masks import MasksCommand
 from das3r_ns.cli.weights import WeightsCommand
@@ -16,6 +17,7 @@ from das3r_ns.errors import Das3rError
 Command = (
     Annotated[DemoCommand, tyro.conf.subcommand("demo", prefix_name=False)]
     | Annotated[MasksCommand, tyro.conf.subcommand("masks", prefix_name=False)]
+    | Annotated[BenchCommand, tyro.conf.subcommand("bench", prefix_name=False)]
     | Annotated[WeightsCommand, tyro.conf.subcommand("weights", prefix_name=False)]
 )
 
