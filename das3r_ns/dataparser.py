@@ -86,7 +86,8 @@ class Das3rVideoDataParser(DataParser):
             raise Das3rExit(str(error)) from None
 
     @cached_property
-    def _prepared(self) -> PreparedScene:
+    def prepared(self) -> PreparedScene:
+        """The video and its estimate; the front end runs where its result is not in the cache, unless forbidden."""
         from das3r_ns.frontend.run import load_or_estimate
         from das3r_ns.frontend.video import open_clip
 
@@ -104,12 +105,12 @@ class Das3rVideoDataParser(DataParser):
     def _fingerprint(self) -> str:
         from das3r_ns.training_data import estimate_fingerprint
 
-        return estimate_fingerprint(self._prepared.estimate)
+        return estimate_fingerprint(self.prepared.estimate)
 
     def _outputs(self, split: str) -> DataparserOutputs:
         from das3r_ns.training_data import static_files
 
-        prepared = self._prepared
+        prepared = self.prepared
         estimate = prepared.estimate
         if self.config.train_size == "original":
             image_filenames, size = prepared.original_image_paths, prepared.original_size
@@ -140,10 +141,10 @@ class Das3rVideoDataParser(DataParser):
         from das3r_ns.training_data import SeedSettings, seed_points
 
         points = seed_points(
-            self._prepared.estimate,
+            self.prepared.estimate,
             self._fingerprint,
-            self._prepared.cache_dir,
-            self._prepared.image_paths,
+            self.prepared.cache_dir,
+            self.prepared.image_paths,
             train,
             SeedSettings(self.config.seeds, self.config.max_points, self.config.keep_dynamic_points),
         )

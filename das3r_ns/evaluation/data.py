@@ -49,8 +49,8 @@ class BenchDataParser(Das3rVideoDataParser):
     config: BenchDataParserConfig
 
     @cached_property
-    def _prepared(self) -> PreparedScene:
-        prepared = super()._prepared
+    def prepared(self) -> PreparedScene:
+        prepared = super().prepared
         estimate = prepared.estimate
         if self.config.strict and self.config.eval_split != "none":
             estimate = self._without_held_out(prepared)

@@ -79,10 +79,10 @@ class Protocol:
             if (original := self.original(sequence)) is not None:
                 protocol, name = original
                 for row in protocol.published.get(metric, []):
-                    mine = rows.setdefault(f"{row.name} ({protocol.name})", PublishedRow(row.name, {}, row.mean))
-                    if name in row.values:
-                        values = {**mine.values, sequence: row.values[name]}
-                        rows[f"{row.name} ({protocol.name})"] = PublishedRow(row.name, values, row.mean)
+                    label = f"{row.name} ({protocol.name})"
+                    mine = rows.get(label, PublishedRow(label, {}, row.mean))
+                    here = {sequence: row.values[name]} if name in row.values else {}
+                    rows[label] = PublishedRow(label, {**mine.values, **here}, row.mean)
         return list(rows.values())
 
 
