@@ -171,7 +171,7 @@ def test_boundary_f_without_a_boundary() -> None:
 
 
 def test_rpe_by_hand() -> None:
-    # A straight path of four steps of length 1, of which the third turns the camera by 2 degrees: the true one does not.
+    # A straight path of four steps of length 1, of which the third wrongly turns the camera by 2 degrees.
     truth = cameras(np.array([[i, 0.0, 0.0] for i in range(5)]))
     turned = truth.copy()
     turned[3:, :3, :3] = Rotation.from_euler("y", 2.0, degrees=True).as_matrix()
@@ -185,7 +185,7 @@ def test_rpe_by_hand() -> None:
 def test_rpe_does_not_see_a_similarity() -> None:
     rng = np.random.default_rng(1)
     truth = cameras(rng.normal(size=(9, 3)))
-    truth[:, :3, :3] = Rotation.random(9, random_state=2).as_matrix()
+    truth[:, :3, :3] = Rotation.random(9, np.random.default_rng(2)).as_matrix()
     rotation = Rotation.from_rotvec([0.4, 0.2, -1.0]).as_matrix()
     moved = truth.copy()
     moved[:, :3, :3] = rotation @ truth[:, :3, :3]
@@ -217,7 +217,7 @@ def test_trajectory_errors_are_those_of_the_evo_installed_here() -> None:
     evo_metrics = pytest.importorskip("evo.core.metrics")
     rng = np.random.default_rng(3)
     truth = cameras(rng.normal(size=(20, 3)))
-    truth[:, :3, :3] = Rotation.random(20, random_state=4).as_matrix()
+    truth[:, :3, :3] = Rotation.random(20, np.random.default_rng(4)).as_matrix()
     estimated = cameras(2 * truth[:, :3, 3] + 0.1 * rng.normal(size=(20, 3)))
     estimated[:, :3, :3] = truth[:, :3, :3] @ Rotation.from_rotvec(0.05 * rng.normal(size=(20, 3))).as_matrix()
     reference = trajectory.PosePath3D(poses_se3=list(truth))

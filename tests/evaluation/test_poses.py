@@ -12,7 +12,7 @@ from das3r_ns.evaluation.poses import carried_poses, refined_pose, trained_poses
 def test_corrections_of_the_neighbours_are_carried_over() -> None:
     frames = [0, 1, 3, 4]
     given = np.tile(np.eye(4)[:3], (4, 1, 1))
-    given[:, :, :3] = Rotation.random(4, random_state=0).as_matrix()
+    given[:, :, :3] = Rotation.random(4, np.random.default_rng(0)).as_matrix()
     trained = given.copy()
     turns = [0.0, 0.02, 0.04, 0.0]  # about the world's y axis
     for k, turn in enumerate(turns):
@@ -50,9 +50,14 @@ def test_a_pose_is_found_again(make_trainer) -> None:
     static = torch.ones(*target.shape[:2], 1)
     static[:20] = 0  # what moves does not count, whatever it shows
     target = torch.where(static > 0, target, torch.rand_like(target))
-    found = refined_pose(model, camera, target, static, steps=40)
-    centre, turned = found[0, :, 3] - true_pose[0, :, 3], found[0, :, :3].T @ true_pose[0, :, :3]
-    assert centre.norm() < 0.35 * shift.norm()
-    assert float(Rotation.from_matrix(turned.numpy()).magnitude()) < 0.003
+    start = camera.camera_to_worlds.clone()
+    found = refined_pose(model, camera, target, static, steps=25)
+
+    def error(pose: torch.Tensor) -> float:
+        camera.camera_to_worlds = pose
+        with torch.no_grad():
+            return float((static * (model.get_outputs(camera)["rgb"] - target)).abs().mean())
+
+    assert error(found) < 0.5 * error(start)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.gauss_params.values())

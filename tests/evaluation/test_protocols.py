@@ -53,7 +53,8 @@ def test_an_unknown_protocol_and_a_damaged_one_are_named(tmp_path: Path, monkeyp
         load_protocol("kitti")
     monkeypatch.setattr(protocols, "configs_dir", lambda: tmp_path)
     (tmp_path / "protocols").mkdir()
-    for text in ("layout: davis", "{description: a, layout: b}", "[", "{description: a, layout: tum, splats: {size: 1}}"):
+    unknown_field = "{description: a, layout: tum, splats: {size: 1}}"
+    for text in ("layout: davis", "{description: a, layout: b}", "[", unknown_field):
         (tmp_path / "protocols/mine.yaml").write_text(text)
         with pytest.raises(Das3rError, match=r"mine\.yaml"):
             load_protocol("mine")

@@ -29,7 +29,7 @@ def write_cam(path: Path, k: np.ndarray, w2c: np.ndarray) -> None:
 
 def some_poses(count: int) -> np.ndarray:
     poses = np.tile(np.eye(4), (count, 1, 1))
-    poses[:, :3, :3] = Rotation.random(count, random_state=0).as_matrix()
+    poses[:, :3, :3] = Rotation.random(count, np.random.default_rng(0)).as_matrix()
     poses[:, :3, 3] = np.random.default_rng(0).normal(size=(count, 3))
     return poses
 

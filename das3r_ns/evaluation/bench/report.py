@@ -53,7 +53,8 @@ def csv_text(table: Table) -> str:
 def print_report(results: Mapping[str, Any], tables: list[Table], console: Console) -> None:
     """Print every table, what went wrong, and the machine."""
     for table in tables:
-        shown = RichTable(*table.columns, title=table.title, title_justify="left")
+        console.print(f"\n[bold]{table.title}[/bold]", highlight=False, soft_wrap=True)
+        shown = RichTable(*table.columns)
         for column in shown.columns[1:]:
             column.justify = "right"
         rows = table.text_rows()

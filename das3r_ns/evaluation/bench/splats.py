@@ -12,6 +12,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.pipelines.base_pipeline import Pipeline
 
+from das3r_ns.dataparser import split_frames
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.baselines import splatfacto_anywhere
 from das3r_ns.evaluation.bench.job import Job, Record, collect
@@ -28,6 +29,7 @@ from das3r_ns.evaluation.training import train
 from das3r_ns.frontend.export import MOVES, overlay
 from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.frontend.video import open_clip
 from das3r_ns.image_metrics import Lpips
 from das3r_ns.progress import Progress
 from das3r_ns.ssim import weighted_ssim
@@ -65,11 +67,13 @@ def measure_splats(job: Job) -> Record:
     config.output_dir = job.config.output_dir.resolve() / "runs"
     config.experiment_name = job.sequence
     cost, problems = Cost(), []
+    split_frames(len(open_clip(clip, parser.front_end.max_frames).names), "paper")  # too short? said at once
     estimate = load_or_estimate(clip, parser.front_end).estimate
+    masks = _true_masks(job, estimate, problems)
     with splatfacto_anywhere():
         before_training = cost.so_far()
         pipeline, training = train(config)
-        held_out = _held_out(job, pipeline, estimate, problems)
+        held_out = _held_out(pipeline, estimate, masks)
         clock = Progress()
         with clock.stage("Rendering held-out frames"):
             _render(job, pipeline, held_out)
@@ -103,20 +107,32 @@ def measure_splats(job: Job) -> Record:
     }
 
 
-def _held_out(job: Job, pipeline: Pipeline, estimate: SceneEstimate, problems: list[str]) -> HeldOut:
+def _true_masks(job: Job, estimate: SceneEstimate, problems: list[str]) -> dict[int, Bool[np.ndarray, "H W"]] | None:
+    """Held-out frame -> what moves in it; None where the set has no masks at all.
+
+    Raises:
+        Das3rError: It has, but none that can be used.
+    """
+    if not job.truth.has("masks"):
+        return None
+    frames = split_frames(estimate.num_frames, "paper")[1]
+    in_truth = job.truth.indices([estimate.frame_names[i] for i in frames])
+    masks = usable_masks(job.truth, in_truth, problems)
+    if not masks:
+        raise Das3rError(f"No held-out frame can be judged, so nothing was trained. {problems[-1]}")
+    return {frame: masks[i] for frame, i in zip(frames, in_truth, strict=True) if i in masks}
+
+
+def _held_out(pipeline: Pipeline, estimate: SceneEstimate, masks: dict[int, Bool[np.ndarray, "H W"]] | None) -> HeldOut:
     dataset = _eval_images(pipeline)
     frames = dataset.metadata["frame_indices"].tolist()
     targets = [dataset[i]["image"].float().numpy()[..., :3] for i in range(len(frames))]
     size = (targets[0].shape[1], targets[0].shape[0])
-    in_truth = job.truth.indices([estimate.frame_names[i] for i in frames])
-    if not job.truth.has("masks"):
+    if masks is None:
         dynamic = [static_weight(estimate.dynamic_probability[i], 0, size) < 1 - MOVES for i in frames]
         return HeldOut(frames, targets, dynamic, "front end")
-    masks = usable_masks(job.truth, in_truth, problems)
-    if not masks:
-        raise Das3rError(f"No held-out frame can be judged. {problems[-1]}")
-    kept = [k for k, i in enumerate(in_truth) if i in masks]
-    dynamic = [to_size(masks[in_truth[k]].astype(np.float32), size) >= 0.5 for k in kept]
+    kept = [k for k, frame in enumerate(frames) if frame in masks]
+    dynamic = [to_size(masks[frames[k]].astype(np.float32), size) >= 0.5 for k in kept]
     return HeldOut([frames[k] for k in kept], [targets[k] for k in kept], dynamic, "truth")
 
 
