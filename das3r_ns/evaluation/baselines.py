@@ -143,7 +143,11 @@ def baseline_config(baseline: Baseline, preset: str, iterations: int | None = No
     iterations = iterations or followed.max_num_iterations
     pipeline = followed.pipeline
     assert isinstance(pipeline, VanillaPipelineConfig) and isinstance(pipeline.datamanager, Das3rDataManagerConfig)
-    parser = BenchDataParserConfig.like(pipeline.datamanager.dataparser, use_masks=baseline == "splatfacto-masks")
+    masked = baseline == "splatfacto-masks"
+    # Without masks nothing tells a point that others contradict from one on a mover, so both are seeds.
+    parser = BenchDataParserConfig.like(
+        pipeline.datamanager.dataparser, use_masks=masked, keep_dynamic_points=not masked
+    )
     original = method_configs["splatfacto"]
     assert isinstance(original, TrainerConfig)
     kind = RobustSplatfactoModelConfig if baseline == "robust" else SplatfactoModelConfig

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from nerfstudio.models import splatfacto
+from nerfstudio.models.splatfacto import SplatfactoModel
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.baselines import RobustSplatfactoModel, robust_mask, splatfacto_anywhere
@@ -48,6 +49,7 @@ def test_every_method_has_a_configuration(name: str) -> None:
     config = method_config(name, "das3r-light", 77)
     parser = config.pipeline.datamanager.dataparser  # pyright: ignore[reportAttributeAccessIssue]
     assert config.method_name == name and config.max_num_iterations == 77
+    assert parser.keep_dynamic_points == (name in ("splatfacto", "robust"))
     assert parser.use_masks == (name not in ("splatfacto", "robust", "das3r-no-masks"))
     light = method_config("das3r-light", "das3r-light")
     if METHODS[name].preset is None:
@@ -88,6 +90,7 @@ def test_baselines_train(name: str, demo_video, oracle_front_end, tmp_path: Path
     untouched = vars(splatfacto)["rasterization"]
     with splatfacto_anywhere():
         pipeline, cost = train(config)
+        assert isinstance(pipeline.model, SplatfactoModel)
         pipeline.model.train()
         camera, batch = pipeline.datamanager.next_train(5)
         outputs = pipeline.model.get_outputs(camera)  # pyright: ignore[reportArgumentType]

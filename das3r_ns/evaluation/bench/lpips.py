@@ -12,11 +12,10 @@ WEIGHTS = "alexnet-owt-*.pth"
 """Name of AlexNet's weights in the folder that torchvision keeps them in."""
 
 
-def find_lpips(device: torch.device | str, download: bool, problems: list[str]) -> Lpips | None:
-    """LPIPS, or None.
+def find_lpips(download: bool, problems: list[str]) -> Lpips | None:
+    """LPIPS on the CPU (it is asked for a handful of pictures), or None.
 
     Args:
-        device: Where to.
         download: Whether torchvision may fetch the weights where they are not at hand.
         problems: Gets the reason where they were asked for and are not to be had.
     """
@@ -24,7 +23,7 @@ def find_lpips(device: torch.device | str, download: bool, problems: list[str]) 
     if not (at_hand or download):
         return None
     try:
-        return build_lpips(device)
+        return build_lpips("cpu")
     except LPIPS_ERRORS as error:
         problems.append(f"LPIPS: its weights could not be loaded ({error}).")
         return None

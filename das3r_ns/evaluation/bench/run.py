@@ -137,7 +137,8 @@ def run_bench(
 def settings_of(job: Job) -> dict[str, Any]:
     """What a record must have been measured with to be used again."""
     part = "splats" if job.method else "front_end"
-    return {**job.config.settings(part), "base": job.base, "data": str(job.config.data.resolve())}
+    where = {"base": job.base, "data": str(job.config.data.resolve())}
+    return {**job.config.settings(part), **where, "das3r_version": __version__}
 
 
 def in_own_process(job: Job) -> Record:

@@ -80,7 +80,7 @@ def measure_splats(job: Job) -> Record:
         plates = collect(problems, "clean plates", _plates, job, pipeline, estimate)
     used = cost.so_far()
     assert isinstance(pipeline.model, SplatfactoModel)
-    lpips = find_lpips(pipeline.device, job.config.lpips, problems)
+    lpips = find_lpips(job.config.lpips, problems)
     figures = {name: _figures(held_out, name, lpips) for name in held_out.renders}
     return {
         "method": job.method,
