@@ -94,7 +94,9 @@ def metric_table(metric: Metric, results: Mapping[str, Any], protocol: Protocol)
     table = Table(metric.key, metric.title, ["sequence", *names], [metric.digits] * len(names))
     cells = {s: [get(records[s], metric.key) for _, get in ours] for s in sequences}
     for sequence in sequences:
-        table.rows.append((sequence, cells[sequence] + [row.values.get(sequence) for row in published]))
+        guessed = metric.held_out and any(r.get("masks") == "front end" for r in records[sequence].values())
+        label = f"{sequence} *" if guessed else sequence
+        table.rows.append((label, cells[sequence] + [row.values.get(sequence) for row in published]))
     means = [_mean([cells[s][k] for s in sequences], metric.digits) for k in range(len(ours))]
     everything = list(protocol.splats.sequences if metric.held_out else protocol.front_end.sequences)
     means += [_published_mean(row, sequences, everything, metric.digits) for row in published]

@@ -86,6 +86,14 @@ def test_published_figures_stand_beside_ours() -> None:
     ]
 
 
+def test_figures_under_guessed_masks_are_marked() -> None:
+    values = results()
+    values["records"]["dog"]["das3r-light"]["masks"] = "front end"
+    tables = by_key(values)
+    assert [row[0] for row in tables["psnr_static"].text_rows()] == ["car-shadow", "dog *", "mean of 2"]
+    assert tables["J"].text_rows()[1][0] == "dog"
+
+
 def test_means_over_other_sequences_say_so() -> None:
     table = by_key(results())["J"]
     assert table.text_rows()[-1][:3] == ["mean of 3", "0.850 (2)", "0.421 (all)"]
