@@ -67,10 +67,15 @@ class BenchConfig:
         kept: dict[str, Any] = {
             "protocol": self.protocol,
             "num_frames": self.num_frames,
-            "front_end": dataclasses.asdict(self.front_end),
+            "front_end": plain(dataclasses.asdict(self.front_end)),
             "base": self.base,
         }
         if part == "splats":
             names = ("max_iterations", "strict", "refine_test_poses", "lpips")
             kept |= {name: getattr(self, name) for name in names}
         return kept
+
+
+def plain(values: dict[str, Any]) -> dict[str, Any]:
+    """The same with paths as text, for JSON."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.bench.config import Base, BenchConfig
+from das3r_ns.evaluation.bench.config import Base, BenchConfig, plain
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.protocols import Protocol, load_protocol
 from das3r_ns.evaluation.readers import open_sequence
 from das3r_ns.files import link_files, write_json
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.presets import apply_overrides
 
 Record = dict[str, Any]
 """What a measurement leaves: ``figures`` and what belongs to them, or ``failed``; ``problems`` says what is missing."""
@@ -106,18 +107,15 @@ def collect(problems: list[str], what: str, function: Any, *arguments: Any) -> A
 
 def write_job(job: Job, path: Path) -> None:
     """Write a job for its process."""
-    config = {k: str(v) if isinstance(v, Path) else v for k, v in vars(job.config).items() if k != "front_end"}
-    front_end = vars(job.config.front_end)
-    write_json(path, {**vars(job), "config": config, "front_end": front_end})
+    config = {**plain(vars(job.config)), "front_end": plain(vars(job.config.front_end))}
+    write_json(path, {"config": config, "sequence": job.sequence, "method": job.method, "base": job.base})
 
 
 def read_job(path: Path) -> Job:
     """Read what :func:`write_job` wrote."""
     data = json.loads(path.read_text())
-    config = {**data["config"], "front_end": FrontEndConfig(**data["front_end"])}
-    for name in ("data", "output_dir"):
-        config[name] = Path(config[name])
-    return Job(BenchConfig(**config), data["sequence"], data["method"], data["base"])
+    config = apply_overrides(BenchConfig("", Path(), Path()), data["config"], str(path))
+    return Job(config, data["sequence"], data["method"], data["base"])
 
 
 def main() -> None:

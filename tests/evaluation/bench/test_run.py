@@ -149,6 +149,7 @@ def test_jobs_survive_the_way_to_their_process(davis: Path, tmp_path: Path) -> N
     job = Job(settings, "dog", "robust", "das3r-light")
     write_job(job, tmp_path / "job.json")
     read = read_job(tmp_path / "job.json")
+    assert read.config == settings
     assert read.config.settings("splats") == settings.settings("splats")
     assert (read.sequence, read.method, read.base, read.config.data) == ("dog", "robust", "das3r-light", davis)
 
