@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.evaluation.bench.tables import FRONT_END, Table, failures
+from das3r_ns.evaluation.bench.tables import FRONT_END, PUBLISHED, Table, failures
 from das3r_ns.evaluation.machine import machine_line
 
 STYLE = """
@@ -62,16 +62,15 @@ def html_report(results: Mapping[str, Any], tables: Sequence[Table], notes: str,
 
 
 def _table(table: Table) -> str:
-    published = [name.endswith(", published") for name in table.columns]
+    published = [name == "published" or name.endswith(PUBLISHED) for name in table.columns]
     head = "".join(f"<th{_class(p)}>{escape(name)}</th>" for name, p in zip(table.columns, published, strict=True))
     body = []
-    rows = table.text_rows()
-    for number, row in enumerate(rows):
+    for number, row in enumerate(table.text_rows()):
         cells = "".join(
             "<td class=failed>failed</td>" if text == "failed" else f"<td{_class(p)}>{escape(text)}</td>"
             for text, p in zip(row, published, strict=True)
         )
-        mean = " class=mean" if table.last_is_mean and number == len(rows) - 1 else ""
+        mean = " class=mean" if number == table.mean_row else ""
         body.append(f"<tr{mean}>{cells}</tr>")
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     return f"<h2>{escape(table.title)}</h2><div class=scroll>{inside}</div>"

@@ -60,7 +60,8 @@ def print_report(results: Mapping[str, Any], tables: list[Table], console: Conso
             column.justify = "right"
         rows = table.text_rows()
         for number, row in enumerate(rows):
-            shown.add_row(*row, end_section=table.last_is_mean and number == len(rows) - 2)
+            last_of_section = table.mean_row is not None and number in (table.mean_row - 1, table.mean_row)
+            shown.add_row(*row, end_section=last_of_section)
         console.print(shown)
     for sequence, name, reason in failures(results):
         console.print(f"{sequence}, {name}: {reason}", markup=False, highlight=False, soft_wrap=True)

@@ -13,6 +13,8 @@ from das3r_ns.evaluation.protocols import Protocol, PublishedRow
 
 FRONT_END = "front-end"
 """Key of the front end among the records of a sequence."""
+PUBLISHED = ", published"
+"""Ends the name of somebody else's method."""
 Cell = float | str | None
 """A figure, a word in its place (failed), or nothing."""
 
@@ -58,7 +60,8 @@ class Table:
     digits: list[int]
     """Of each column but the first."""
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
-    last_is_mean: bool = True
+    mean_row: int | None = None
+    """Which row is the mean of those above it. Below it stand published means without figures of their own above."""
 
     def text(self, column: int, cell: Cell) -> str:
         """A cell as it is shown; ``column`` counts from the first figure."""
@@ -83,24 +86,35 @@ def make_tables(results: Mapping[str, Any], protocol: Protocol) -> list[Table]:
 
 
 def metric_table(metric: Metric, results: Mapping[str, Any], protocol: Protocol) -> Table | None:
-    """Sequences below each other; our methods and the published ones beside each other; the mean at the end."""
+    """Sequences below each other; our methods and the published ones beside each other; the mean at the end.
+
+    Of published methods whose figures for single sequences are not known, a row below the mean holds theirs.
+    """
     ours = _columns(metric, results)
     records = results["records"]
     sequences = [s for s in results["sequences"] if any(get(records[s], metric.key) is not None for _, get in ours)]
     if not any(isinstance(get(records[s], metric.key), float) for s in sequences for _, get in ours):
         return None
-    published = protocol.published_rows(metric.key, sequences)
-    names = [name for name, _ in ours] + [f"{row.name}, published" for row in published]
+    all_published = protocol.published_rows(metric.key, sequences)
+    published = [row for row in all_published if any(sequence in row.values for sequence in sequences)]
+    rest = [row for row in all_published if row not in published and row.mean is not None]
+    names = [name for name, _ in ours] + [f"{row.name}{PUBLISHED}" for row in published]
+    names += ["published"] if rest else []
+    empty: list[Cell] = [None] if rest else []
     table = Table(metric.key, metric.title, ["sequence", *names], [metric.digits] * len(names))
     cells = {s: [get(records[s], metric.key) for _, get in ours] for s in sequences}
     for sequence in sequences:
         guessed = metric.held_out and any(r.get("masks") == "front end" for r in records[sequence].values())
         label = f"{sequence} *" if guessed else sequence
-        table.rows.append((label, cells[sequence] + [row.values.get(sequence) for row in published]))
+        table.rows.append((label, cells[sequence] + [row.values.get(sequence) for row in published] + empty))
     means = [_mean([cells[s][k] for s in sequences], metric.digits) for k in range(len(ours))]
     everything = list(protocol.splats.sequences if metric.held_out else protocol.front_end.sequences)
     means += [_published_mean(row, sequences, everything, metric.digits) for row in published]
-    table.rows.append((f"mean of {len(sequences)}", means))
+    table.mean_row = len(table.rows)
+    table.rows.append((f"mean of {len(sequences)}", means + empty))
+    for row in rest:
+        mean_of = _published_mean(row, sequences, everything, metric.digits)
+        table.rows.append((f"{row.name}{PUBLISHED}", [None] * (len(names) - 1) + [mean_of]))
     return table
 
 
@@ -125,7 +139,7 @@ def side_by_side(results: Mapping[str, Any]) -> Table | None:
     baseline = next((method for method in ("splatfacto", *methods) if method in methods), methods[0])
     names = [metric.key for metric in metrics] + [f"psnr_static over {baseline}"]
     title = f"Methods side by side (what each adds): means over the {len(common)} sequences that all of them did"
-    table = Table("methods", title, ["method", *names], [*(m.digits for m in metrics), 2], last_is_mean=False)
+    table = Table("methods", title, ["method", *names], [*(m.digits for m in metrics), 2])
     reference = value(baseline, "psnr_static")
     for method in methods:
         own = value(method, "psnr_static")
@@ -147,7 +161,7 @@ def cost_table(results: Mapping[str, Any]) -> Table | None:
         "peak MB",
         "GPU peak MB",
     ]
-    table = Table("cost", "Cost", columns, [0, 1, 1, 1, 2, 0, 0], last_is_mean=False)
+    table = Table("cost", "Cost", columns, [0, 1, 1, 1, 2, 0, 0])
     for sequence in results["sequences"]:
         for name, record in results["records"][sequence].items():
             if "failed" in record:
