@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,9 @@ def test_the_command_measures_in_processes_of_its_own(tmp_path: Path) -> None:
     arguments = ["bench", "folder", "--data", str(tmp_path / "sets"), "--output-dir", str(tmp_path / "out")]
     arguments += ["--methods", "das3r-light", "splatfacto-masks", "robust", "--max-iterations", "20", "--strict"]
     program = f"from das3r_ns.cli.main import entrypoint; entrypoint({arguments!r})"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=900)
+    environment = os.environ | {"PYTHONPATH": str(Path(main.__file__).parents[2])}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     stored = json.loads((tmp_path / "out/bench.json").read_text())
     room, broken = stored["records"]["room"], stored["records"]["broken"]
