@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from machine import describe_machine
 from nerfstudio.scripts.exporter import ExportGaussianSplat
-from workspace import write_json
 
+from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.export.gaussians import write_gaussian_ply
+from das3r_ns.files import write_json
 
 
 @dataclass

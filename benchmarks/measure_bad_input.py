@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from workspace import Cost, write_json
+
+from das3r_ns.evaluation.cost import Cost
+from das3r_ns.files import write_json
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 300.0

@@ -20,15 +20,16 @@ import cv2
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
-from machine import describe_machine
 from measure_plates import EDGE
-from workspace import Cost, write_json
 
 from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.write import HOLE, MARKER, PlateSettings, write_clean_plates
+from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
+from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.metrics import psnr_over
 from das3r_ns.evaluation.trained_scene import TrainedScene
+from das3r_ns.files import write_json
 
 
 @dataclass

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from workspace import Cost, write_json
+
+from das3r_ns.evaluation.cost import Cost
+from das3r_ns.files import write_json
 
 
 @dataclass

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import UInt8
-from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
-from workspace import write_json
 
+from das3r_ns.evaluation.machine import describe_machine
+from das3r_ns.files import write_json
 from das3r_ns.frontend.config import Precision
 from das3r_ns.frontend.monst3r.compute import Compute, choose_batch, choose_compute
 from das3r_ns.frontend.monst3r.inference import predict_pairs

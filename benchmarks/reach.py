@@ -21,11 +21,13 @@ from typing import Any, Literal
 
 import torch
 import tyro
-from machine import describe_machine
 from measure_bad_input import cases
 from report import print_report, update_readme
 from rich.console import Console
-from workspace import find_sets, link_video, write_json
+from workspace import find_sets, link_video
+
+from das3r_ns.evaluation.machine import describe_machine
+from das3r_ns.files import write_json
 
 HERE = Path(__file__).parent
 Part = Literal["frontend", "masks", "plates", "light", "bad-input", "gpu"]

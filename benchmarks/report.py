@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from das3r_ns.evaluation.machine import machine_line
+
 BEGIN, END = "<!-- reach:begin -->", "<!-- reach:end -->"
 Results = dict[str, Any]
 
@@ -27,7 +29,7 @@ class Section:
 
 def print_report(results: Results, console: Console) -> None:
     """Print every table that has a row, and the machine."""
-    console.print(f"\n[bold]Machine[/bold]  {machine_line(results)}")
+    console.print(f"\n[bold]Machine[/bold]  {machine_line(results['machine'])}")
     for section in sections(results):
         table = Table(*section.columns, title=section.title, caption=section.aim, title_justify="left")
         for row in section.rows:
@@ -50,18 +52,12 @@ def update_readme(path: Path, results: Results) -> None:
 
 def markdown(results: Results) -> str:
     """The tables as Markdown."""
-    lines = [f"Machine: {machine_line(results)}."]
+    lines = [f"Machine: {machine_line(results['machine'])}."]
     for section in sections(results):
         lines += ["", f"**{section.title}** ({section.aim})", "", "| " + " | ".join(section.columns) + " |"]
         lines += ["|" + "---|" * len(section.columns)]
         lines += ["| " + " | ".join(row) + " |" for row in section.rows]
     return "\n".join(lines)
-
-
-def machine_line(results: Results) -> str:
-    """The machine in one line."""
-    m = results["machine"]
-    return f"{m['processor']}, {m['cores']} cores, {m['memory']}, GPU {m['gpu']}, {m['system']}, {m['packages']}"
 
 
 def sections(results: Results) -> list[Section]:

@@ -1,15 +1,10 @@
-"""Sets of the data folder as the measurements use them, and the results they leave."""
+"""Sets of the data folder as the measurements use them."""
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import sys
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from das3r_ns.files import link_files
 
 
 def find_sets(data: Path) -> list[str]:
@@ -34,37 +29,5 @@ def link_video(source: Path, target: Path) -> Path:
     Returns:
         ``target``.
     """
-    frames = target / "frames"
-    if not frames.is_dir():
-        frames.mkdir(parents=True)
-        for path in sorted((source / "frames").iterdir()):
-            if path.is_file():
-                (frames / path.name).symlink_to(path.resolve())
+    link_files(sorted(path for path in (source / "frames").iterdir() if path.is_file()), target / "frames")
     return target
-
-
-@dataclass
-class Cost:
-    """What this process has used since the object was made."""
-
-    wall: float = field(default_factory=time.perf_counter)
-    cpu: float = field(default_factory=lambda: sum(os.times()[:4]))
-
-    def so_far(self) -> dict[str, float]:
-        """Wall and CPU seconds, and the peak of resident memory of the whole process, MB."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        unit = 1 if sys.platform == "darwin" else 1024
-        return {
-            "wall_s": round(time.perf_counter() - self.wall, 1),
-            "cpu_s": round(sum(os.times()[:4]) - self.cpu, 1),
-            "peak_mb": round(max(peak, children) * unit / 1e6),
-        }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file completely or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1) + "\n")
-    temporary.replace(path)

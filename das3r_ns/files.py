@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from das3r_ns.errors import Das3rError
 
@@ -49,3 +51,31 @@ def replace_directory(finished: Path, target: Path) -> None:
             finished.replace(target)
     else:
         finished.replace(target)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file completely or not at all, making its folder if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file completely or not at all, making its folder if need be."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def link_files(files: Sequence[Path], folder: Path) -> None:
+    """Fill a folder with links to files, under their own names; nothing happens where it is there already.
+
+    Args:
+        files: What to link to; no two of one name.
+        folder: Folder to make, there completely or not at all.
+    """
+    if folder.is_dir():
+        return
+    with temporary_directory(folder) as temporary:
+        for file in files:
+            (temporary / file.name).symlink_to(file.resolve())
+        replace_directory(temporary, folder)

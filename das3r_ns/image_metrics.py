@@ -53,9 +53,18 @@ class ImageMetrics:
 
     def _build_lpips(self, device: torch.device) -> None:
         try:
-            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
-            self._lpips = LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)
-        except (OSError, RuntimeError, ImportError) as error:  # URLError is an OSError
+            self._lpips = build_lpips(device)
+        except LPIPS_ERRORS as error:
             self._wants_lpips = False
             CONSOLE.print(f"[yellow]LPIPS is left out: its weights could not be loaded ({error}).")
+
+
+LPIPS_ERRORS = (OSError, RuntimeError, ImportError)
+"""What :func:`build_lpips` raises where the weights are not to be had; URLError is an OSError."""
+
+
+def build_lpips(device: torch.device | str) -> Lpips:
+    """LPIPS (Zhang et al. 2018) on AlexNet, for pictures in [0, 1]; torchvision downloads its weights if need be."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(normalize=True).to(device)

@@ -121,7 +121,7 @@ class Das3rTrainer(Trainer):
         self._last_step: int | None = None
         self._interrupted = False
         try:
-            with self._deferred_interrupt(), _cpu_settings() if self.device == "cpu" else nullcontext():
+            with self._deferred_interrupt(), cpu_settings() if self.device == "cpu" else nullcontext():
                 super().train()
         except KeyboardInterrupt:
             _leave("Interrupted at once; the last checkpoint, if any, is the one of the last save.")
@@ -192,7 +192,7 @@ class Das3rTrainer(Trainer):
 
 
 @contextmanager
-def _cpu_settings() -> Iterator[None]:
+def cpu_settings() -> Iterator[None]:
     """Fast training on a CPU: all cores for the rasteriser, one for torch's many small operations.
 
     OpenMP's threads spin while they wait for each other: on two cores shared with other programs a step took 3.4 times

@@ -38,8 +38,9 @@ def run(installed: Path, cwd: Path, *command: str) -> str:
 def test_holds_the_package_and_nothing_of_the_workshop(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"das3r_ns"}
-    presets = {path.name for path in (ROOT / "configs").glob("*.yaml")}
-    assert presets and {f"das3r_ns/configs/{name}" for name in presets} <= set(names)
+    for folder in ("configs", "configs/protocols"):
+        found = {path.name for path in (ROOT / folder).glob("*.yaml")}
+        assert found and {f"das3r_ns/{folder}/{name}" for name in found} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/THIRD_PARTY_LICENSES") for name in names)
     for unwanted in ("test", "shim", "benchmark", ".pth", ".nbi", "__pycache__"):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import yaml
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.pipelines.base_pipeline import Pipeline
@@ -56,7 +57,6 @@ def training_images(pipeline: Pipeline) -> InputDataset:
     return dataset
 
 
-@torch.no_grad()
 def render_training_view(pipeline: Pipeline, index: int) -> dict[str, Float[np.ndarray, "H W C"]]:
     """Every output of the model at the camera of a training image, as float32 arrays.
 
@@ -64,9 +64,15 @@ def render_training_view(pipeline: Pipeline, index: int) -> dict[str, Float[np.n
         pipeline: A das3r pipeline, trained or opened.
         index: Number of the training image.
     """
-    camera = training_images(pipeline).cameras[index : index + 1].to(pipeline.device)
+    camera = training_images(pipeline).cameras[index : index + 1]
     # What the data manager adds in training: by it the model finds the pose it refined for this image.
     camera.metadata = {"cam_idx": index}
+    return render_camera(pipeline, camera)
+
+
+@torch.no_grad()
+def render_camera(pipeline: Pipeline, camera: Cameras) -> dict[str, Float[np.ndarray, "H W C"]]:
+    """Every picture that the model makes of one camera, as float32 arrays."""
     pipeline.model.eval()
-    outputs = pipeline.model.get_outputs_for_camera(camera)
+    outputs = pipeline.model.get_outputs_for_camera(camera.to(pipeline.device))
     return {key: value.float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}

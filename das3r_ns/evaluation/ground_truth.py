@@ -26,21 +26,23 @@ from das3r_ns.errors import Das3rError
 
 
 class GroundTruth:
-    """Ground truth of one video, frame by frame.
+    """Ground truth of one video, frame by frame; the readers of other layouts are subclasses (see readers.py).
 
     Args:
         directory: Folder in the layout above.
+        frame_paths: The frames in time order, where they lie elsewhere.
 
     Raises:
-        Das3rError: There is no ``frames`` folder with pictures in it.
+        Das3rError: There is no ``frames`` folder with pictures in it, or ``frame_paths`` is empty.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, frame_paths: list[Path] | None = None) -> None:
         self.directory = directory
-        frames = directory / "frames"
-        self.frame_paths = sorted(path for path in frames.glob("*") if path.is_file())
+        if frame_paths is None:
+            frame_paths = sorted(path for path in (directory / "frames").glob("*") if path.is_file())
+        self.frame_paths = frame_paths
         if not self.frame_paths:
-            raise Das3rError(f"{frames} holds no frames, so there is no ground truth to compare with.")
+            raise Das3rError(f"{directory / 'frames'} holds no frames, so there is no ground truth to compare with.")
 
     @property
     def num_frames(self) -> int:
@@ -78,7 +80,10 @@ class GroundTruth:
     @cached_property
     def c2w_cv(self) -> Float[np.ndarray, "N 4 4"]:
         """Camera-to-world of every frame, OpenCV axes, float64."""
-        rows = np.loadtxt(self._part("poses.txt"), ndmin=2)
+        try:
+            rows = np.loadtxt(self._part("poses.txt"), ndmin=2)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise Das3rError(f"{self.directory / 'poses.txt'} cannot be read ({error}).") from None
         if rows.shape != (self.num_frames, 12):
             raise Das3rError(
                 f"{self.directory / 'poses.txt'} holds {rows.shape[0]} lines of {rows.shape[1]} numbers; one line of "
@@ -91,11 +96,15 @@ class GroundTruth:
     @cached_property
     def intrinsics(self) -> Float[np.ndarray, "3 3"]:
         """Pinhole matrix in pixels of the frames, first pixel's centre at (0.5, 0.5)."""
-        values = json.loads(self._part("intrinsics.json").read_text())
-        shift = 0.5 - values.get("pixel_center", 0.0)
-        return np.array(
-            [[values["fx"], 0.0, values["cx"] + shift], [0.0, values["fy"], values["cy"] + shift], [0.0, 0.0, 1.0]]
-        )
+        path = self._part("intrinsics.json")
+        try:
+            values = json.loads(path.read_text())
+            shift = 0.5 - values.get("pixel_center", 0.0)
+            return np.array(
+                [[values["fx"], 0.0, values["cx"] + shift], [0.0, values["fy"], values["cy"] + shift], [0.0, 0.0, 1.0]]
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Das3rError(f"{path} is not a pinhole camera ({type(error).__name__}: {error}).") from None
 
     @cached_property
     def size(self) -> tuple[int, int]:

@@ -1,7 +1,9 @@
 """Metrics against cases worked out by hand, and against numbers that the paper's own functions gave."""
 
+import json
 import math
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +11,19 @@ from scipy.spatial.transform import Rotation
 
 from das3r_ns.evaluation.metrics import (
     MAX_PSNR,
+    aligned_sim3,
     ate_percent,
     ate_rmse,
+    boundary,
+    boundary_f,
     focal_error,
     mask_iou,
     path_length,
     psnr_over,
     psnr_paper,
     psnr_static,
+    recall,
+    rpe,
 )
 
 
@@ -114,3 +121,114 @@ def test_psnr_equals_the_papers_functions() -> None:
     assert psnr_paper(render, target, dynamic) == pytest.approx(31.958389, abs=1e-4)
     assert psnr_static(render, target, dynamic) == pytest.approx(29.914927, abs=1e-4)
     assert psnr_over(render, target, np.ones_like(dynamic)) == pytest.approx(29.883753, abs=1e-4)
+
+
+def test_recall_counts_frames_above_a_half() -> None:
+    assert recall(np.array([0.2, 0.5, 0.51, 0.9])) == 0.5
+
+
+def test_the_boundary_is_one_pixel_wide_and_the_border_of_the_picture_is_none() -> None:
+    mask = np.zeros((5, 6), dtype=bool)
+    mask[1:4, 2:] = True  # reaches the right border
+    expected = [
+        ".XXXXX",  # above the mask, and diagonally before its corner
+        ".X....",
+        ".X....",
+        ".XXXXX",
+        "......",
+    ]
+    assert ["".join(".X"[int(v)] for v in row) for row in boundary(mask)] == expected
+    assert not boundary(np.ones((4, 4), dtype=bool)).any()
+
+
+def test_boundary_f_by_hand() -> None:
+    truth = np.zeros((60, 80), dtype=bool)  # diagonal 100: a tolerance of 0.008 is one pixel, rounded up
+    truth[:, 40:] = True  # the boundary is column 39
+    moved = {shift: np.roll(truth, shift, axis=1) for shift in (0, 1, 2)}
+    for shift in (1, 2):
+        moved[shift][:, :2] = False
+    assert boundary_f(moved[0], truth) == 1.0
+    assert boundary_f(moved[1], truth) == 1.0
+    assert boundary_f(moved[2], truth) == 0.0
+    assert boundary_f(moved[2], truth, tolerance=0.02) == 1.0
+    # The upper half alone: what is predicted is right but for its lower end, and half of the truth is found.
+    half = truth.copy()
+    half[30:] = False
+    edges = boundary(half)
+    assert edges.sum() == 30 + 40  # a column of 30 (with the corner) and the 40 pixels of the lower end
+    precision = (30 + 1) / 70  # the column, and the first pixel of the lower end, one beside the true column
+    found = (30 + 1) / 60  # the column, and the true pixel below it
+    assert boundary_f(half, truth) == pytest.approx(2 * precision * found / (precision + found))
+
+
+def test_boundary_f_without_a_boundary() -> None:
+    nothing, something = np.zeros((9, 9), dtype=bool), np.zeros((9, 9), dtype=bool)
+    something[3:6, 3:6] = True
+    assert boundary_f(nothing, nothing) == 1.0
+    assert boundary_f(nothing, something) == boundary_f(something, nothing) == 0.0
+    with pytest.raises(ValueError, match="shape"):
+        boundary_f(nothing, np.zeros((9, 8), dtype=bool))
+
+
+def test_rpe_by_hand() -> None:
+    # A straight path of four steps of length 1, of which the third wrongly turns the camera by 2 degrees.
+    truth = cameras(np.array([[i, 0.0, 0.0] for i in range(5)]))
+    turned = truth.copy()
+    turned[3:, :3, :3] = Rotation.from_euler("y", 2.0, degrees=True).as_matrix()
+    translation, rotation = rpe(turned, truth)
+    # One step of four is wrong by 2 degrees; the step after it goes the right way in the world, but 2 degrees askew of
+    # the camera: a chord of 2 sin(1 degree).
+    assert rotation == pytest.approx(math.sqrt(2.0**2 / 4))
+    assert translation == pytest.approx(2 * math.sin(math.radians(1.0)) / math.sqrt(4))
+
+
+def test_rpe_does_not_see_a_similarity() -> None:
+    rng = np.random.default_rng(1)
+    truth = cameras(rng.normal(size=(9, 3)))
+    truth[:, :3, :3] = Rotation.random(9, np.random.default_rng(2)).as_matrix()
+    rotation = Rotation.from_rotvec([0.4, 0.2, -1.0]).as_matrix()
+    moved = truth.copy()
+    moved[:, :3, :3] = rotation @ truth[:, :3, :3]
+    moved[:, :3, 3] = 0.2 * truth[:, :3, 3] @ rotation.T + [1.0, 2.0, 3.0]
+    assert rpe(moved, truth) == pytest.approx((0.0, 0.0), abs=1e-6)
+    np.testing.assert_allclose(aligned_sim3(moved, truth), truth, atol=1e-12)
+
+
+def poses(rows: list[list[float]]) -> np.ndarray:
+    """4 x 4 of rows of 12 numbers."""
+    read = np.tile(np.eye(4), (len(rows), 1, 1))
+    read[:, :3] = np.array(rows).reshape(-1, 3, 4)
+    return read
+
+
+REFERENCE = json.loads((Path(__file__).parents[1] / "data/reference/trajectory_errors.json").read_text())
+
+
+@pytest.mark.parametrize("run", REFERENCE["runs"])
+def test_trajectory_errors_are_those_of_evo(run: dict) -> None:
+    """Figures that evo 1.28 gave, stored."""
+    estimated, truth = poses(run["estimated"]), poses(REFERENCE["truth"])
+    assert ate_rmse(estimated, truth) == pytest.approx(run["ate"], rel=1e-6)
+    assert rpe(estimated, truth) == pytest.approx((run["rpe_t"], run["rpe_r"]), rel=1e-6)
+
+
+def test_trajectory_errors_are_those_of_the_evo_installed_here() -> None:
+    trajectory = pytest.importorskip("evo.core.trajectory", reason="evo is not installed; stored figures stand for it")
+    evo_metrics = pytest.importorskip("evo.core.metrics")
+    rng = np.random.default_rng(3)
+    truth = cameras(rng.normal(size=(20, 3)))
+    truth[:, :3, :3] = Rotation.random(20, np.random.default_rng(4)).as_matrix()
+    estimated = cameras(2 * truth[:, :3, 3] + 0.1 * rng.normal(size=(20, 3)))
+    estimated[:, :3, :3] = truth[:, :3, :3] @ Rotation.from_rotvec(0.05 * rng.normal(size=(20, 3))).as_matrix()
+    reference = trajectory.PosePath3D(poses_se3=list(truth))
+    aligned = trajectory.PosePath3D(poses_se3=list(estimated))
+    aligned.align(reference, correct_scale=True)
+
+    def rmse(metric) -> float:
+        metric.process_data((reference, aligned))
+        return metric.get_statistic(evo_metrics.StatisticsType.rmse)
+
+    relation = evo_metrics.PoseRelation
+    assert ate_rmse(estimated, truth) == pytest.approx(rmse(evo_metrics.APE(relation.translation_part)))
+    kinds = (relation.translation_part, relation.rotation_angle_deg)
+    assert rpe(estimated, truth) == pytest.approx([rmse(evo_metrics.RPE(kind, delta=1)) for kind in kinds])

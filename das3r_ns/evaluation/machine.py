@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -26,3 +27,9 @@ def describe_machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "packages": versions,
     }
+
+
+def machine_line(machine: Mapping[str, str]) -> str:
+    """What :func:`describe_machine` says, in one line."""
+    m = machine
+    return f"{m['processor']}, {m['cores']} cores, {m['memory']}, GPU {m['gpu']}, {m['system']}, {m['packages']}"

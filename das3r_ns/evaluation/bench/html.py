@@ -1,0 +1,150 @@
+"""One HTML page with everything in it: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from das3r_ns.evaluation.bench.tables import FRONT_END, PUBLISHED, Table, failures
+from das3r_ns.evaluation.machine import machine_line
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1400px;padding:0 1rem;color:#1c2430;background:#fff}
+h1{font-size:1.6rem;margin-bottom:.2rem}
+h2{font-size:1.15rem;margin:2rem 0 .4rem}h3{font-size:1rem;margin:1.6rem 0 .3rem}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
+th,td{padding:.25rem .7rem;border-bottom:1px solid #e2e6ec;text-align:right;vertical-align:bottom}
+th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #8a94a3;max-width:11rem}
+tr.mean td{font-weight:600;border-top:2px solid #8a94a3}td.published,th.published{color:#68727f}td.failed{color:#b3261e}
+.scroll{overflow-x:auto}.note{color:#68727f;max-width:60rem}
+.pictures{display:flex;flex-wrap:wrap;gap:.6rem;margin:.4rem 0}
+figure{margin:0}figure img{display:block;width:300px;max-width:100%;border-radius:3px}
+figcaption{font-size:.8rem;color:#68727f}
+svg{border:1px solid #e2e6ec;border-radius:3px}li.failed{color:#b3261e}
+"""
+PLOT = 300
+"""Side of a trajectory plot, pixels."""
+MARGIN = 18
+
+
+def html_report(results: Mapping[str, Any], tables: Sequence[Table], notes: str, directory: Path) -> str:
+    """The page.
+
+    Args:
+        results: As :func:`~das3r_ns.evaluation.bench.run.run_bench` gives them.
+        tables: Of the figures.
+        notes: How to read them.
+        directory: The output folder, which the pictures' names are relative to.
+    """
+    options = ", ".join(f"{k} {_plain(v)}" for k, v in results["options"].items())
+    parts = [
+        f"<h1>das3r bench: {escape(results['protocol'])}</h1><p>{escape(results['description'])}</p>",
+        f"<p class=note>{escape(machine_line(results['machine']))}. das3r {escape(results['das3r_version'])}. "
+        f"Measured {escape(_dates(results))}. Baselines and ablations follow {escape(results['base'])}. "
+        f"Options: {escape(options)}.</p>",
+    ]
+    if problems := failures(results):
+        parts.append("<h2>What could not be measured</h2><ul>")
+        parts += [f"<li class=failed>{escape(f'{s}, {name}: {reason}')}</li>" for s, name, reason in problems]
+        parts.append("</ul>")
+    parts += [_table(table) for table in tables]
+    parts.append(f"<p class=note>{escape(notes)}</p><h2>Pictures</h2>")
+    parts += [_sequence(name, results["records"][name], directory) for name in results["sequences"]]
+    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    head += f"<title>das3r bench {escape(results['protocol'])}</title><style>{STYLE}</style>"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _table(table: Table) -> str:
+    published = [name == "published" or name.endswith(PUBLISHED) for name in table.columns]
+    head = "".join(f"<th{_class(p)}>{escape(name)}</th>" for name, p in zip(table.columns, published, strict=True))
+    body = []
+    for number, row in enumerate(table.text_rows()):
+        cells = "".join(
+            "<td class=failed>failed</td>" if text == "failed" else f"<td{_class(p)}>{escape(text)}</td>"
+            for text, p in zip(row, published, strict=True)
+        )
+        mean = " class=mean" if number == table.mean_row else ""
+        body.append(f"<tr{mean}>{cells}</tr>")
+    inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+    return f"<h2>{escape(table.title)}</h2><div class=scroll>{inside}</div>"
+
+
+def _class(published: bool) -> str:
+    return " class=published" if published else ""
+
+
+def _sequence(name: str, records: Mapping[str, Any], directory: Path) -> str:
+    parts = [f"<h3>{escape(name)}</h3>"]
+    front_end = records.get(FRONT_END, {})
+    trajectory = front_end.get("trajectory")
+    if trajectory:
+        plot = trajectory_svg(np.array(trajectory["estimated"]), np.array(trajectory["truth"]))
+        caption = "camera path from its flattest side: truth grey, estimate orange (Sim(3)-aligned)"
+        parts.append(f"<figure>{plot}<figcaption>{caption}</figcaption></figure>")
+    trained = {key: record for key, record in records.items() if key != FRONT_END and record.get("pictures")}
+    frames: dict[str, list[tuple[str, str]]] = {}
+    for key, record in (trained or {FRONT_END: front_end}).items():
+        for shown in record.get("pictures", []):
+            row = frames.setdefault(shown["frame"], [])
+            for title, file in shown.items():
+                common = title in ("input", "mask over input")
+                label = title if common else f"{title}, {key}"
+                if title != "frame" and not (common and any(label == known for known, _ in row)):
+                    row.append((label, file))
+    for frame, row in frames.items():
+        kind = "held-out frame" if trained else "frame"
+        parts.append(f"<p class=note>{kind} {escape(frame)}</p><div class=pictures>")
+        parts += [_figure(directory / file, label) for label, file in row]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def _figure(path: Path, caption: str) -> str:
+    if not path.is_file():  # deleted since it was measured
+        return f"<figure><figcaption>{escape(caption)}: no picture</figcaption></figure>"
+    data = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img alt="{escape(caption)}" src="data:image/jpeg;base64,{data}">'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def trajectory_svg(estimated: Float[np.ndarray, "N 3"], truth: Float[np.ndarray, "N 3"]) -> str:
+    """Both camera paths, seen along the direction in which the true one extends least.
+
+    Args:
+        estimated: Camera centres, aligned to the true ones.
+        truth: True camera centres.
+    """
+    centre = truth.mean(axis=0)
+    axes = np.linalg.svd(truth - centre, full_matrices=False)[2][:2]
+    planes = [(points - centre) @ axes.T for points in (truth, estimated)]
+    everything = np.concatenate(planes)
+    low, extent = everything.min(axis=0), float(np.ptp(everything, axis=0).max()) or 1.0
+    lines = []
+    for plane, colour, width in zip(planes, ("#9aa3af", "#e8590c"), (5, 2), strict=True):
+        pixels = MARGIN + (plane - low) / extent * (PLOT - 2 * MARGIN)
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
+        x, y = pixels[0]
+        lines.append(
+            f'<polyline fill="none" stroke="{colour}" stroke-width="{width}" points="{points}"/>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{width + 1}" fill="{colour}"/>'
+        )
+    height = MARGIN * 2 + float(np.ptp(everything[:, 1])) / extent * (PLOT - 2 * MARGIN)
+    return f'<svg width="{PLOT}" height="{height:.0f}" role="img" aria-label="camera path">{"".join(lines)}</svg>'
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + ")"
+    return {None: "as the protocol says", True: "yes", False: "no"}.get(value, str(value))
+
+
+def _dates(results: Mapping[str, Any]) -> str:
+    dates = sorted({r["date"] for records in results["records"].values() for r in records.values() if "date" in r})
+    return " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "never"

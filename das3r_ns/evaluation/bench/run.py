@@ -1,0 +1,172 @@
+"""Runs the measurements of a benchmark, each in a process of its own, and goes on where an earlier run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+from das3r_ns import __version__
+from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.bench.config import Base, BenchConfig
+from das3r_ns.evaluation.bench.job import Job, Record, write_job
+from das3r_ns.evaluation.methods import METHODS, check_methods
+from das3r_ns.evaluation.protocols import Protocol, load_protocol
+from das3r_ns.evaluation.readers import find_sequences, open_sequence
+from das3r_ns.files import write_json
+from das3r_ns.progress import Progress
+
+TAIL = 3
+"""Last lines of a log that stand for the reason where a process died without giving one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What a run is about."""
+
+    config: BenchConfig
+    protocol: Protocol
+    base: Base
+    methods: list[str]
+    sequences: list[str]
+
+    @classmethod
+    def plan(cls, config: BenchConfig) -> Bench:
+        """Resolve everything that the settings leave open.
+
+        Raises:
+            Das3rError: A protocol, method or sequence does not exist, or the set has none of the sequences.
+        """
+        protocol = load_protocol(config.protocol)
+        check_methods(config.methods)
+        methods = list(dict.fromkeys(config.methods)) or [_fitting_preset()]
+        if config.front_end_only:
+            methods = []
+        named = [base for base in get_args(Base) if base in config.methods]
+        base = config.base or (named[0] if named else _fitting_preset())
+        # Methods with staticness first: their depth tells which hidden pixels some frame sees.
+        methods.sort(key=lambda name: METHODS[name].baseline)
+        return cls(config, protocol, base, methods, _sequences(config, protocol))
+
+    def jobs(self) -> Iterator[Job]:
+        """All measurements, sequence after sequence."""
+        for sequence in self.sequences:
+            yield Job(self.config, sequence, None, self.base)
+            if not self.protocol.splats.sequences or sequence in self.protocol.splats.sequences:
+                for method in self.methods:
+                    yield Job(self.config, sequence, method, self.base)
+
+
+def _fitting_preset() -> Base:
+    import torch
+
+    return "das3r" if torch.cuda.is_available() else "das3r-light"
+
+
+def _sequences(config: BenchConfig, protocol: Protocol) -> list[str]:
+    if not config.data.is_dir():
+        raise Das3rError(f"{config.data} is not a folder. Name the root of the data set with --data.")
+    available = list(protocol.front_end.sequences) or find_sequences(config.data)
+    if unknown := [name for name in config.sequences if name not in available]:
+        raise Das3rError(f"There is no sequence {', '.join(unknown)}. There are: {', '.join(available)}.")
+    chosen = [name for name in available if name in config.sequences] if config.sequences else available
+    reasons = []
+    for name in chosen:
+        try:
+            open_sequence(protocol.layout, config.data, name)
+            return chosen
+        except Das3rError as error:
+            reasons.append(str(error))
+    raise Das3rError(f"{config.data} holds no sequence of the protocol {protocol.name}. For one: {reasons[0]}")
+
+
+def run_bench(
+    config: BenchConfig, progress: Progress, measure: Callable[[Job], Record] | None = None
+) -> dict[str, Any]:
+    """Measure what is missing; failures are reported and do not stop the rest.
+
+    Args:
+        config: What to measure.
+        progress: Where to report.
+        measure: How; in a process of its own if None.
+
+    Returns:
+        Everything known: settings, machine, and the record of every sequence and method.
+
+    Raises:
+        Das3rError: Nothing at all can be measured.
+    """
+    from das3r_ns.evaluation.machine import describe_machine
+
+    bench = Bench.plan(config)
+    jobs = list(bench.jobs())
+    machine = describe_machine()
+    results: dict[str, dict[str, Record]] = {name: {} for name in bench.sequences}
+    for number, job in enumerate(jobs, 1):
+        what = f"{number} of {len(jobs)}: {job.sequence}, {job.name}"
+        settings = settings_of(job)
+        record = None if config.fresh else _known(job.file("records", ".json"), settings)
+        if record is None:
+            with progress.stage(what):
+                record = (measure or in_own_process)(job)
+            record = {**record, "settings": settings, "machine": machine, "date": _today()}
+            write_json(job.file("records", ".json"), record)
+            for problem in [record["failed"]] if "failed" in record else record.get("problems", []):
+                progress.say(f"  {job.sequence}, {job.name}: {problem}")
+        else:
+            progress.say(f"{what}: measured before.")
+        results[job.sequence][job.name] = record
+    return {
+        "protocol": bench.protocol.name,
+        "description": bench.protocol.description,
+        "data": config.data.resolve().name,
+        "base": bench.base,
+        "methods": bench.methods,
+        "sequences": bench.sequences,
+        "options": {k: v for k, v in config.settings("splats").items() if k not in ("protocol", "base")},
+        "machine": machine,
+        "das3r_version": __version__,
+        "records": results,
+    }
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """What a record must have been measured with to be used again."""
+    part = "splats" if job.method else "front_end"
+    where = {"base": job.base, "data": str(job.config.data.resolve())}
+    return {**job.config.settings(part), **where, "das3r_version": __version__}
+
+
+def in_own_process(job: Job) -> Record:
+    """Run one measurement in a process of its own; a failure is a record too."""
+    log, output, source = job.file("logs", ".txt"), job.file("jobs", "-record.json"), job.file("jobs", ".json")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    write_job(job, source)
+    output.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "das3r_ns.evaluation.bench.job", str(source), str(output)]
+    with log.open("w") as stream:
+        code = subprocess.run(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL).returncode
+    if output.is_file():
+        return json.loads(output.read_text())
+    last = " ".join(log.read_text(errors="replace").strip().splitlines()[-TAIL:])
+    why = "it was killed, for want of memory perhaps" if code == -9 else f"exit code {code}"
+    return {"failed": f"The measurement ended without a result ({why}). {last} See {log}."}
+
+
+def _known(path: Path, settings: dict[str, Any]) -> Record | None:
+    """A record of an earlier run with the same settings that did not fail."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return record if record.get("settings") == settings and "failed" not in record else None
+
+
+def _today() -> str:
+    from datetime import date
+
+    return date.today().isoformat()
