@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
-from measure_plates import EDGE
 
 from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.write import HOLE, MARKER, PlateSettings, write_clean_plates
@@ -28,6 +27,7 @@ from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.metrics import psnr_over
+from das3r_ns.evaluation.plates import EDGE
 from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.files import write_json
 
