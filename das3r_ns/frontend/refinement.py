@@ -12,6 +12,7 @@ from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment import AlignmentResult
 from das3r_ns.frontend.bundle_adjustment import BundleResult, bundle_adjust
 from das3r_ns.frontend.flow import PairFlows
+from das3r_ns.frontend.statistics import weighted_median
 
 GRID = 40
 """Points along the longer side of the picture at which the adjustment starts from the alignment's depth."""
@@ -76,7 +77,7 @@ def _apply(aligned: AlignmentResult, found: BundleResult, scale: float) -> Align
         here = cv2.remap(own, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         weight = found.information[i] + 1e-12
         ratio = -np.log(np.maximum(found.inverse_depth[i], 1e-9) * here)
-        depth[i] = own * np.exp(float(_weighted_median(ratio.ravel(), weight.ravel())))
+        depth[i] = own * np.exp(float(weighted_median(ratio.ravel(), weight.ravel())))
     focals = np.full_like(aligned.focals, found.focal / scale)
     return replace(aligned, c2w_cv=found.c2w_cv, focals=focals, depth=depth)
 
@@ -97,10 +98,4 @@ def flow_misfit(
         errors.append(np.linalg.norm(flows.flow(i, j) - rigid, axis=-1)[sample])
         weight = valid[sample] * (flows.backward_error(i, j, STEP) < 1.0 + 0.02 * flows.width)
         weights.append(weight if static_weight is None else weight * static_weight[i][sample])
-    return float(_weighted_median(np.concatenate(errors).ravel(), np.concatenate(weights).ravel()))
-
-
-def _weighted_median(values: Float[np.ndarray, " K"], weights: Float[np.ndarray, " K"]) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][min(np.searchsorted(total, 0.5 * total[-1]), len(values) - 1)])
+    return float(weighted_median(np.concatenate(errors).ravel(), np.concatenate(weights).ravel()))

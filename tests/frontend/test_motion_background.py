@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.motion.background import MIN_SCALE, fit_background, quadratic_basis, weighted_median
+from das3r_ns.frontend.motion.background import MIN_SCALE, fit_background, quadratic_basis
 
 HEIGHT, WIDTH = 120, 200
 COEFFICIENTS = np.array([[3.0, -1.0], [1.5, 0.2], [-0.4, 2.0], [0.5, 0.3], [-0.3, 0.4], [0.2, -0.6]])
@@ -35,8 +35,3 @@ def test_scale_is_the_noise() -> None:
 def test_tiny_picture() -> None:
     found = fit_background(np.full((5, 6, 2), 2.0, np.float32))
     assert np.allclose(found.flow(5, 6), 2.0, atol=0.01)
-
-
-def test_weighted_median() -> None:
-    assert weighted_median(np.array([5.0, 1.0, 3.0]), np.array([1.0, 1.0, 3.0])) == 3.0
-    assert weighted_median(np.array([5.0, 1.0, 3.0]), np.array([9.0, 1.0, 3.0])) == 5.0

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.frontend.geometry import umeyama_sim3
+from das3r_ns.frontend.statistics import weighted_median
 
 MAXWELL_MEDIAN = 1.538
 """Median length of a 3-vector of independent normal numbers of standard deviation 1."""
@@ -77,19 +78,6 @@ class Sim3:
         """Moved a little on the left: translation, rotation vector and log scale, in the space this leads to."""
         turn = Rotation.from_rotvec(tangent[..., 3:6].reshape(-1, 3)).as_matrix().reshape(self.rotation.shape)
         return Sim3(np.exp(tangent[..., 6]), turn, tangent[..., :3]) @ self
-
-
-def weighted_median(
-    values: Float[np.ndarray, "*batch K"], weights: Float[np.ndarray, "*batch K"]
-) -> Float[np.ndarray, "*batch"]:
-    """Weighted median along the last axis; the plain lower median's value where there is no weight."""
-    order = np.argsort(values, axis=-1)
-    ranked = np.take_along_axis(weights, order, axis=-1).cumsum(axis=-1)
-    total = ranked[..., -1:]
-    ranked = np.where(total > 0, ranked, np.arange(1, values.shape[-1] + 1))
-    half = 0.5 * ranked[..., -1:]
-    middle = (ranked < half).sum(axis=-1, keepdims=True).clip(max=values.shape[-1] - 1)
-    return np.take_along_axis(values, np.take_along_axis(order, middle, axis=-1), axis=-1)[..., 0]
 
 
 def fit_similarity(

@@ -19,8 +19,9 @@ from das3r_ns.frontend.alignment.equations import (
     pair_terms,
 )
 from das3r_ns.frontend.alignment.samples import FlowSamples, Samples
-from das3r_ns.frontend.alignment.similarity import MAXWELL_MEDIAN, weighted_median
+from das3r_ns.frontend.alignment.similarity import MAXWELL_MEDIAN
 from das3r_ns.frontend.alignment.state import State
+from das3r_ns.frontend.statistics import weighted_median
 
 SCHEDULE = ((10.0, 3), (6.0, 3), (4.0, 3), (3.0, 10))
 """Geman-McClure scale as a multiple of the noise, and most steps, of each stage."""

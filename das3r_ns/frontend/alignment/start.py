@@ -15,9 +15,10 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.samples import Samples
-from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity, weighted_median
+from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity
 from das3r_ns.frontend.alignment.state import State
 from das3r_ns.frontend.pairs import Pair
+from das3r_ns.frontend.statistics import weighted_median
 
 START_SAMPLES = 256
 """Pixels of a frame that are enough to compare pairs."""

@@ -12,7 +12,8 @@ from scipy.spatial.transform import Rotation, Slerp
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.alignment.result import AlignmentResult
-from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity, weighted_median
+from das3r_ns.frontend.alignment.similarity import Sim3, fit_similarity
+from das3r_ns.frontend.statistics import weighted_median
 
 JOIN_SAMPLES = 400
 """Points of each shared frame that windows are registered by."""

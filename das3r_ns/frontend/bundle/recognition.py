@@ -9,9 +9,10 @@ from jaxtyping import Float
 
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.bundle.samples import Samples
-from das3r_ns.frontend.bundle.solver import State, weighted_median
+from das3r_ns.frontend.bundle.solver import State
 from das3r_ns.frontend.bundle.start import rotations_only
 from das3r_ns.frontend.scene import CameraKind
+from das3r_ns.frontend.statistics import weighted_median
 
 STANDS_BELOW = 0.75
 """Pixels of background motion over the whole video, in 1/427 of the longer side, up to which the camera stands."""
@@ -64,7 +65,7 @@ def recognise(
     # Also where the focal is known, for a slightly wrong one would show a parallax that is not there.
     turned, turned_residual = rotations_only(replace(samples, known_focal=None), state.focal, focal_too=True)
     weight = samples.weights * (residual >= 0)
-    full = weighted_median(np.abs(residual), weight)
+    full = _median(np.abs(residual), weight)
     parallax = _parallax(samples, residual, turned_residual)
     motion = _background_motion(samples, turned)
     messages = _doubts(samples, residual)
@@ -118,7 +119,7 @@ def recognise_known(
     """
     if information is not None:
         weight = samples.weights * (residual >= 0)
-        full = weighted_median(np.abs(residual), weight)
+        full = _median(np.abs(residual), weight)
         messages = _doubts(samples, residual)
         if full > MISFIT * samples.unit:
             messages.append(
@@ -142,9 +143,7 @@ def _flat(
     w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
     w2c[:, :3, 3] = 0.0
     found = State(w2c, inverse_depth, state.focal)
-    return Recognition(
-        kind, found, np.zeros_like(inverse_depth), weighted_median(np.abs(residual), samples.weights), messages
-    )
+    return Recognition(kind, found, np.zeros_like(inverse_depth), _median(np.abs(residual), samples.weights), messages)
 
 
 def _parallax(samples: Samples, full: Float[np.ndarray, "E K"], turned: Float[np.ndarray, "E K"]) -> float:
@@ -162,7 +161,7 @@ def _parallax(samples: Samples, full: Float[np.ndarray, "E K"], turned: Float[np
         fits = np.clip(full[edges], 0, None)
         weight = weight / (1.0 + (fits / 0.5) ** 2) ** 2
         gain = np.sqrt(np.clip(turned[edges] ** 2 - fits**2, 0.0, None))
-        best = max(best, weighted_median(gain, weight))
+        best = max(best, _median(gain, weight))
     return best
 
 
@@ -200,3 +199,8 @@ def _doubts(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[str]:
             "cameras are wrong."
         )
     return messages
+
+
+def _median(values: Float[np.ndarray, "*n"], weights: Float[np.ndarray, "*n"]) -> float:
+    """Weighted median of all values, 0 where there is no weight."""
+    return float(weighted_median(values.ravel(), weights.ravel())) if weights.any() else 0.0

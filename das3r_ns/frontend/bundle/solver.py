@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.bundle import kernels
 from das3r_ns.frontend.bundle.samples import Samples
+from das3r_ns.frontend.statistics import weighted_median
 
 INVERSE_DEPTH_RANGE = (1e-3, 20.0)
 """Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/20 medians."""
@@ -141,7 +142,7 @@ class Solver:
 
     def robust_scale(self, residual: Float[np.ndarray, "E K"], multiple: float, floor: float) -> Robust:
         """Geman-McClure scale per edge: ``multiple`` times the noise that the weighted median residual shows."""
-        sigma = np.maximum(_weighted_median_rows(np.abs(residual), self.weights) / 1.1774, RESIDUAL_FLOOR)
+        sigma = np.maximum(weighted_median(np.abs(residual), self.weights) / 1.1774, RESIDUAL_FLOOR)
         floor *= float(np.clip(self.samples.unit, 0.4, 1.0))
         return Robust(np.maximum(multiple * sigma, floor).astype(np.float32))
 
@@ -345,18 +346,3 @@ def _adjoint(pose: Float[np.ndarray, "E 4 4"]) -> Float[np.ndarray, "E 6 6"]:
     out[:, :3, :3] = out[:, 3:, 3:] = pose[:, :3, :3]
     out[:, :3, 3:] = geo.skew(pose[:, :3, 3]) @ pose[:, :3, :3]
     return out
-
-
-def _weighted_median_rows(
-    values: Float[np.ndarray, "E K"], weights: Float[np.ndarray, "E K"]
-) -> Float[np.ndarray, " E"]:
-    """Weighted median of each row."""
-    order = np.argsort(values, axis=1)
-    ranked = np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
-    middle = (ranked < 0.5 * ranked[:, -1:]).sum(axis=1).clip(max=values.shape[1] - 1)
-    return np.take_along_axis(values, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
-
-
-def weighted_median(values: Float[np.ndarray, "*n"], weights: Float[np.ndarray, "*n"]) -> float:
-    """Weighted median of all values, 0 where there is no weight."""
-    return float(_weighted_median_rows(values.reshape(1, -1), weights.reshape(1, -1))[0]) if weights.any() else 0.0

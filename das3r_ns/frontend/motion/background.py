@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.frontend.statistics import weighted_median
+
 GRID_STEP = 8
 ITERATIONS = 8
 STARTS = 64
@@ -44,13 +46,6 @@ def quadratic_basis(x: Float[np.ndarray, "*shape"], y: Float[np.ndarray, "*shape
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
 
 
-def weighted_median(values: Float[np.ndarray, " M"], weights: Float[np.ndarray, " M"]) -> float:
-    """The value at which half of the total weight is reached."""
-    order = np.argsort(values)
-    cumulated = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(cumulated, 0.5 * cumulated[-1])])
-
-
 def fit_background(flow: Float[np.ndarray, "H W 2"]) -> BackgroundFlow:
     """Fit a quadratic flow field by iteratively reweighted least squares with the Geman-McClure weight.
 
@@ -79,7 +74,7 @@ def fit_background(flow: Float[np.ndarray, "H W 2"]) -> BackgroundFlow:
 
 
 def _scale(residual: Float[np.ndarray, " M"], prior: Float[np.ndarray, " M"], factor: float) -> float:
-    return max(MIN_SCALE, factor * 1.4826 * weighted_median(residual, prior))
+    return max(MIN_SCALE, factor * 1.4826 * float(weighted_median(residual, prior)))
 
 
 def _solve(
