@@ -77,6 +77,11 @@ def estimate(
     windows = overlapping_windows(count, config.window, config.window_overlap)
     pairs = [window_pairs(len(window), config.pair_graph) for window in windows]
     compute = choose_compute(config.device, config.precision)
+    if compute.device.type == "cpu":
+        progress.say(
+            "The network is made for a GPU and takes minutes to hours on a CPU; the front end geometric, which needs "
+            "none, takes about a second a frame (--front-end geometric)."
+        )
     path = hub.find_checkpoint(config.checkpoint, progress)
     with progress.stage("Loading the network"):
         network = load_network(path)
