@@ -37,6 +37,10 @@ MEDIAN_DEPTH = 1.0
 path, for a hand-held path can be arbitrarily short."""
 
 
+MAX_DEPTH = 6e4
+"""Scaled depth up to which the training is told of it: what half precision can hold."""
+
+
 @dataclass
 class Das3rVideoDataParserConfig(DataParserConfig):
     """A video (a folder of frames or a video file); cameras, depth and masks come from das3r's front end."""
@@ -133,6 +137,9 @@ class Das3rVideoDataParser(DataParser):
         }
         if split == "train":
             metadata |= self._points(train, transform, scale)
+            depth = np.clip(estimate.depth[frames] * scale, 0, MAX_DEPTH)
+            stored = np.stack([depth, estimate.confidence[frames]], axis=-1).astype(np.float16)
+            metadata["measured_depth"] = torch.from_numpy(stored)
         return DataparserOutputs(
             image_filenames=[image_filenames[i] for i in frames],
             cameras=_cameras(estimate, poses, frames, size),

@@ -38,16 +38,24 @@ def read_static_weight(filename: Path, size: tuple[int, int] | None = None) -> F
 
 
 class StaticWeightDataset(InputDataset):
-    """Adds ``static_weight``, float32 [H, W, 1] in [0, 1] (1 = static), to every image."""
+    """Adds ``static_weight``, float32 [H, W, 1] in [0, 1] (1 = static), to every image.
+
+    Training images also get ``measured_depth`` [h, w, 2], float16 at the working resolution: the front end's depth in
+    the unit of the scene, and its confidence.
+    """
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
         super().__init__(dataparser_outputs, scale_factor)
         self.static_weight_filenames: list[Path] = self.metadata["static_weight_filenames"]
 
     def get_metadata(self, data: dict) -> dict:
-        """``static_weight`` of the image in ``data``."""
+        """What is added to the image in ``data``."""
         height, width = data["image"].shape[:2]
-        return {"static_weight": read_static_weight(self.static_weight_filenames[data["image_idx"]], (width, height))}
+        index = data["image_idx"]
+        added = {"static_weight": read_static_weight(self.static_weight_filenames[index], (width, height))}
+        if "measured_depth" in self.metadata:
+            added["measured_depth"] = self.metadata["measured_depth"][index]
+        return added
 
 
 @dataclass
@@ -88,7 +96,8 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         loaded = super()._load_images(split, cache_images_device)
         if cache_images_device == "gpu":
             for data in loaded:
-                data["static_weight"] = data["static_weight"].to(self.device)
+                for name in data.keys() & {"static_weight", "measured_depth"}:
+                    data[name] = data[name].to(self.device)
         return loaded
 
     @property

@@ -18,7 +18,7 @@ from das3r_ns.camera import scaled_intrinsics, view_matrix
 from das3r_ns.density import StaticSceneStrategy
 from das3r_ns.image_metrics import ImageMetrics
 from das3r_ns.initialization import initial_gaussians, scene_scale
-from das3r_ns.losses import dynamics_aware_loss, weighted_psnr
+from das3r_ns.losses import depth_loss, dynamics_aware_loss, weighted_psnr
 from das3r_ns.model_config import Das3rModelConfig
 from das3r_ns.rasterization import rasterization
 from das3r_ns.state import load_resized
@@ -77,6 +77,8 @@ class Das3rModel(SplatfactoModel):
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
         self.static_psnr = float("-inf")
+        measured = metadata.get("measured_depth")
+        self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
 
     def initial_opacities(self, count: int, staticness: Float[Tensor, "N 1"] | None) -> dict[str, Tensor]:
         """Raw opacity and staticness logits of the seeds; a seed without a known staticness is static.
@@ -157,7 +159,11 @@ class Das3rModel(SplatfactoModel):
         self.step = step
 
     def render(
-        self, camera: Cameras, chosen: Bool[Tensor, " N"] | slice = slice(None), with_aux: bool = False
+        self,
+        camera: Cameras,
+        chosen: Bool[Tensor, " N"] | slice = slice(None),
+        with_aux: bool = False,
+        with_depth: bool = False,
     ) -> tuple[Float[Tensor, "1 H W C"], Float[Tensor, "1 H W 1"], dict[str, Any]]:
         """Rasterise from one camera at the resolution of this step.
 
@@ -165,9 +171,10 @@ class Das3rModel(SplatfactoModel):
             camera: One camera.
             chosen: Which Gaussians to draw.
             with_aux: Also render staticness and expected depth.
+            with_depth: Also render expected depth.
 
         Returns:
-            Channels RGB [| staticness | depth] before the background, accumulation, and the rasteriser's info.
+            Channels RGB [| staticness] [| depth] before the background, accumulation, and the rasteriser's info.
         """
         config, params = self.config, self.gauss_params
         k, width, height = scaled_intrinsics(camera, self._get_downscale_factor())
@@ -187,7 +194,7 @@ class Das3rModel(SplatfactoModel):
             width=width,
             height=height,
             packed=False,
-            render_mode="RGB+ED" if with_aux else "RGB",
+            render_mode="RGB+ED" if with_aux or with_depth else "RGB",
             sh_degree=degree,
             absgrad=config.use_absgrad,
             rasterize_mode=config.rasterize_mode,
@@ -203,18 +210,19 @@ class Das3rModel(SplatfactoModel):
         """
         if not self.training:
             return self.evaluation_outputs(camera)
-        render, alpha, self.info = self.render(camera)
+        render, alpha, self.info = self.render(camera, with_depth=self.learns_depth)
         if self.info["means2d"].requires_grad:
             self.strategy.step_pre_backward(
                 self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
             )
         background = self._get_background_color()
         # Not clamped: a clamp stops the gradient of colours that are too bright.
-        rgb = (render + (1 - alpha) * background)[0]
+        rgb = (render[..., :3] + (1 - alpha) * background)[0]
         if self.config.use_bilateral_grid and camera.metadata is not None and "cam_idx" in camera.metadata:
             height, width = rgb.shape[:2]
             rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], height, width).squeeze(0)
-        return {"rgb": rgb, "accumulation": alpha[0], "background": background}
+        outputs = {"rgb": rgb, "accumulation": alpha[0], "background": background}
+        return outputs | ({"depth": render[0, ..., 3:]} if self.learns_depth else {})
 
     def evaluation_outputs(self, camera: Cameras) -> dict[str, Tensor]:
         """Everything a viewer can show.
@@ -307,12 +315,15 @@ class Das3rModel(SplatfactoModel):
         config = self.config
         rendered = outputs["rgb"]
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        weight = self.static_weight(batch)
+        weight = given = self.static_weight(batch)
         if self.training and config.refine_static_weight and self.step >= config.refine_static_weight_from:
             weight = static_weight_posterior(weight, rendered, target)
         losses = {"main_loss": dynamics_aware_loss(rendered, target, weight, config.ssim_lambda)}
         if not self.training:
             return losses
+        if self.learns_depth and "measured_depth" in batch:
+            measured = batch["measured_depth"].to(self.device)
+            losses["depth_loss"] = config.depth_weight * depth_loss(outputs["depth"], measured, given)
         if config.staticness_prior_weight > 0:
             prior = staticness_prior(self.gauss_params["staticness"])
             losses["staticness_prior"] = config.staticness_prior_weight * prior

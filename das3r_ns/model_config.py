@@ -51,6 +51,10 @@ class Das3rModelConfig(SplatfactoModelConfig):
     staticness_prior_weight: float = 0.02
     """Weight of the prior that pulls staticness to 0 or 1: roughly a tenth of the mean colour error over a Gaussian's
     pixels that proves it a mover."""
+    depth_weight: float = 0.2
+    """Weight of the front end's depth, where it is measured: what the render is off by beyond the tolerance of that
+    depth, as a logarithm. Keeps Gaussians out of the air where few frames see the ground; 0 leaves depth to the
+    colours."""
     refine_static_weight: bool = True
     """Re-weigh the front end's static weight in every step by how well the render explains the pixel. That wins back
     what masks that take in gaps and outlines of a mover hide, and part of what masks that miss some of it cost."""
@@ -94,6 +98,8 @@ class PaperModelConfig(Das3rModelConfig):
     """The paper removes no Gaussians."""
     staticness_prior_weight: tyro.conf.Suppress[float] = 0.0
     """The paper has no prior."""
+    depth_weight: tyro.conf.Suppress[float] = 0.0
+    """The paper has no depth term."""
     camera_optimizer: tyro.conf.Suppress[CameraOptimizerConfig] = field(
         default_factory=lambda: CameraOptimizerConfig(mode="off")
     )

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from das3r_ns.frontend.geometry import MIN_DEPTH, invert_rigid, pixel_centres, transform_points, unproject
-from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.frontend.scene import SceneEstimate, depth_tolerance
 
 MEASURED = 0.1
 """Depth of at least this confidence counts as measured; below it is a smooth guess."""
@@ -170,8 +170,8 @@ class _View:
         return index, xy[index], z[index]
 
     def tolerance(self, at: tuple[np.ndarray, np.ndarray]) -> Float[np.ndarray, " m"]:
-        """Relative depth difference up to which two measurements are of one surface: 5 % to, for a guess, 30 %."""
-        return 0.05 + 0.25 * (1.0 - self.confidence[at])
+        """Relative depth difference up to which two measurements are of one surface."""
+        return depth_tolerance(self.confidence[at])
 
     def world(self, xy: Float[np.ndarray, "m 2"], depth: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m 3"]:
         """World points at image coordinates and camera z."""

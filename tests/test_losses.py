@@ -11,7 +11,7 @@ import torch
 from pytorch_msssim import ssim as msssim
 from torch import Tensor
 
-from das3r_ns.losses import dynamics_aware_loss, paper_loss, paper_psnr, weighted_psnr
+from das3r_ns.losses import depth_loss, dynamics_aware_loss, paper_loss, paper_psnr, weighted_psnr
 from das3r_ns.ssim import l1_ssim_loss, l1_ssim_loss_reference, plain_ssim, weighted_ssim, weighted_ssim_map
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
@@ -158,3 +158,54 @@ def test_paper_loss_is_the_official_one(official):
 def test_unweighted_ssim_is_the_official_one(official):
     rendered, target, _, numbers = official
     assert plain_ssim(rendered, target).item() == pytest.approx(numbers["evaluation"]["ssim_unweighted"], rel=1e-5)
+
+
+def measured_depth(depth: float, confidence: float, height: int = 6, width: int = 8) -> Tensor:
+    """The same depth and confidence everywhere."""
+    return torch.tensor([depth, confidence]).expand(height, width, 2).half()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "confidence", "expected"),
+    [
+        (1.0, 1.0, 0.0),
+        (1.04, 1.0, 0.0),  # within the tolerance of 5 %
+        (1.3, 0.0, 0.0),  # a guess says nothing
+        (0.5, 1.0, 0.6931 - 0.05),
+        (2.0, 1.0, 0.6931 - 0.05),
+        (0.5, 0.6, 0.6931 - 0.15),
+    ],
+)
+def test_depth_counts_beyond_its_tolerance(ratio, confidence, expected):
+    rendered, weight = torch.full((6, 8, 1), 2.0 * ratio), torch.ones(6, 8, 1)
+    loss = depth_loss(rendered, measured_depth(2.0, confidence), weight)
+    assert loss.item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_depth_is_a_mean_over_what_is_static_and_measured():
+    rendered, weight = torch.full((6, 8, 1), 2.0), torch.ones(6, 8, 1)
+    rendered[:, :4] = 1.0  # wrong, but there something moves
+    weight[:, :4] = 0.0
+    rendered[0, 4:] = 0.0  # nothing is drawn there
+    assert depth_loss(rendered, measured_depth(2.0, 1.0), weight).item() == 0.0
+    rendered[3:] = 1.0
+    # Of 20 static pixels with a depth 12 are off.
+    expected = 12 / 20 * (torch.tensor(2.0).log().item() - 0.05)
+    assert depth_loss(rendered, measured_depth(2.0, 1.0), weight).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_depth_pulls_towards_what_was_measured_at_any_size():
+    rendered = torch.full((6, 8, 1), 1.0, requires_grad=True)
+    weight = torch.ones(6, 8, 1, requires_grad=True)
+    loss = depth_loss(rendered, measured_depth(2.0, 1.0, 3, 4), weight)
+    loss.backward()
+    assert rendered.grad is not None and (rendered.grad < 0).all()  # further away
+    assert weight.grad is None  # calling a pixel dynamic cannot win
+    torch.testing.assert_close(rendered.grad, torch.full_like(rendered, -1 / 48))
+
+
+def test_nothing_measured_is_no_loss():
+    rendered = torch.full((6, 8, 1), 1.0, requires_grad=True)
+    loss = depth_loss(rendered, measured_depth(2.0, 0.0), torch.ones(6, 8, 1))
+    loss.backward()
+    assert loss.item() == 0.0 and rendered.grad is not None and not rendered.grad.any()

@@ -41,6 +41,9 @@ METHODS = {
     "das3r-no-refinement": BenchMethod(
         "ablation: the static weight stays as the front end gave it", overrides={"refine_static_weight": False}
     ),
+    "das3r-no-depth": BenchMethod(
+        "ablation: colours alone decide on depth, the front end's does not train", overrides={"depth_weight": 0.0}
+    ),
     "splatfacto": BenchMethod("nerfstudio's splatfacto on das3r's cameras, without masks", baseline=True),
     "splatfacto-masks": BenchMethod("the same with das3r's masks as hard masks", baseline=True),
     "robust": BenchMethod("the same with RobustNeRF's trimmed residuals instead of masks", baseline=True),

@@ -60,7 +60,7 @@ def test_every_method_has_a_configuration(name: str) -> None:
 def test_ablations_change_what_they_are_named_after_and_nothing_else() -> None:
     light = method_config("das3r-light", "das3r-light").pipeline.model
     changed = {}
-    for name in ("das3r-no-masks", "das3r-no-staticness", "das3r-no-refinement"):
+    for name in ("das3r-no-masks", "das3r-no-staticness", "das3r-no-refinement", "das3r-no-depth"):
         model = method_config(name, "das3r-light").pipeline.model
         fields = (f.name for f in dataclasses.fields(light))
         changed[name] = [f for f in fields if getattr(model, f) != getattr(light, f)]
@@ -68,6 +68,7 @@ def test_ablations_change_what_they_are_named_after_and_nothing_else() -> None:
         "das3r-no-masks": [],
         "das3r-no-staticness": ["staticness_prior_weight"],
         "das3r-no-refinement": ["refine_static_weight"],
+        "das3r-no-depth": ["depth_weight"],
     }
     assert method_config("das3r-no-staticness", "das3r").optimizers["staticness"]["optimizer"].lr == 0
     assert method_config("das3r", "das3r").optimizers["staticness"]["optimizer"].lr > 0

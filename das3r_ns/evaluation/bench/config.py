@@ -31,7 +31,8 @@ class BenchConfig:
     again, so an interrupted run goes on where it was."""
     methods: tuple[str, ...] = ()
     """What to train: das3r, das3r-light, das3r-paper; the baselines splatfacto, splatfacto-masks, robust; the ablations
-    das3r-no-masks, das3r-no-staticness, das3r-no-refinement. Nothing named: das3r on CUDA, das3r-light without."""
+    das3r-no-masks, das3r-no-staticness, das3r-no-refinement, das3r-no-depth. Nothing named: das3r on CUDA, das3r-light
+    without."""
     sequences: tuple[str, ...] = ()
     """Only these sequences; all of the protocol if none is named."""
     front_end_only: bool = False
