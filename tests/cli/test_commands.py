@@ -36,6 +36,7 @@ def test_masks_writes_everything_at_the_size_of_the_video(
     assert oracle_front_end == [12]
     assert {path.name for path in out.iterdir()} == {
         *("masks", "soft", "depth", "overlay.mp4", "poses.txt", "intrinsics.json", "points.ply", "das3r.json"),
+        *("contact_sheet.png", "trajectory.png"),
     }
     for i in (0, 6):
         mask = cv2.imread(str(out / f"masks/{i:05d}.png"), cv2.IMREAD_UNCHANGED)
@@ -88,6 +89,37 @@ def test_masks_twice_reads_the_cache_and_replaces_the_folder(
     main.entrypoint(arguments)
     assert oracle_front_end == [12]
     assert not (tmp_path / "out/masks/99999.png").exists()
+
+
+def test_another_threshold_or_dilation_computes_nothing_anew(
+    data: Path, tmp_path: Path, oracle_front_end: list[int]
+) -> None:
+    def masks(*options: str) -> np.ndarray:
+        out = tmp_path / "out"
+        main.entrypoint(["masks", "--data", str(data), "--output-dir", str(out), "--long-side", "160", *options])
+        assert cv2.imread(str(out / "contact_sheet.png")) is not None
+        return cv2.imread(str(out / "masks/00006.png"), cv2.IMREAD_UNCHANGED) > 0
+
+    plain, loose, grown = masks(), masks("--threshold", "0.01"), masks("--dilation", "5")
+    soft = cv2.imread(str(tmp_path / "out/soft/00006.png"), cv2.IMREAD_UNCHANGED)
+    assert oracle_front_end == [12]
+    np.testing.assert_array_equal(loose, soft >= round(0.01 * 65535))
+    near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    assert plain.sum() < grown.sum() and (grown | ~(cv2.dilate(plain.astype(np.uint8), near) > 0)).all()
+    settings = json.loads((tmp_path / "out/das3r.json").read_text())
+    assert (settings["threshold"], settings["dilation"]) == (0.5, 5)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--dilation", "-1"), ("--threshold", "1.5")])
+def test_masks_refuses_what_makes_no_mask_before_it_computes(
+    option: str, value: str, data: Path, tmp_path: Path, oracle_front_end: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main.entrypoint(["masks", "--data", str(data), "--output-dir", str(tmp_path / "out"), option, value])
+    assert leaving.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("das3r: ") and option in error and value in error
+    assert not oracle_front_end and not (tmp_path / "out").exists()
 
 
 def test_masks_never_replaces_a_folder_of_the_users(
