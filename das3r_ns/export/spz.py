@@ -1,4 +1,4 @@
-"""Gaussians as ``.spz``: about a tenth of the PLY, view-dependent colour included. Written by gsply (extra ``spz``)."""
+"""Gaussians as ``.spz``, small and with view-dependent colour; gsply writes them (extra ``spz``)."""
 
 from __future__ import annotations
 

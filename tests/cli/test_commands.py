@@ -162,6 +162,16 @@ def test_demo_writes_a_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"--data {target}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [("--num-frames", "1"), ("--width", "0"), ("--height", "-5")])
+def test_demo_refuses_what_cannot_be_drawn(
+    options: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main.entrypoint(["demo", str(tmp_path / "demo"), *options])
+    assert leaving.value.code == 1 and options[0] in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     program = """
 import sys
@@ -215,3 +225,13 @@ def test_a_run_is_found_beside_its_config(
     with pytest.raises(SystemExit):
         main.entrypoint(arguments)
     assert "has no checkpoint" in capsys.readouterr().err
+
+
+def test_spz_without_its_package_is_said_before_the_run_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    arguments = ["--load-config", str(tmp_path / "config.yml"), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        main.entrypoint(["export", *arguments, "--format", "spz"])
+    assert "pip install 'das3r-ns[spz]'" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import open3d
 import pytest
+from evo.tools import file_interface
 from jaxtyping import Float
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from scipy.spatial.transform import Rotation
@@ -114,3 +115,10 @@ def test_a_trajectory_has_the_order_of_tum(cameras: ExportedCameras, tmp_path: P
     np.testing.assert_allclose(rows[0, 4:], [0, 0, 0, 1], atol=1e-8)  # the first camera is not turned: w is last
     # scipy reads x y z w
     np.testing.assert_allclose(Rotation.from_quat(rows[:, 4:]).as_matrix(), cameras.c2w_cv[:, :3, :3], atol=1e-7)
+
+
+def test_a_trajectory_is_read_by_evo(cameras: ExportedCameras, tmp_path: Path) -> None:
+    write_trajectory(cameras.c2w_cv, 30.0, tmp_path / "trajectory.txt")
+    read = file_interface.read_tum_trajectory_file(tmp_path / "trajectory.txt")
+    np.testing.assert_allclose(read.timestamps, np.arange(5) / 30, atol=1e-8)
+    np.testing.assert_allclose(np.stack(read.poses_se3), cameras.c2w_cv, atol=1e-7)
