@@ -7,6 +7,11 @@ from pathlib import Path
 
 import tyro
 
+from das3r_ns.errors import Das3rError
+
+LEAST_SIDE = 32
+"""Pixels; a smaller room shows nothing."""
+
 
 @dataclass
 class DemoCommand:
@@ -25,6 +30,11 @@ class DemoCommand:
 
     def run(self) -> None:
         """Draw and write the video."""
+        if self.num_frames < 2 or min(self.width, self.height) < LEAST_SIDE:
+            raise Das3rError(
+                f"A demo of {self.num_frames} frames of {self.width} x {self.height} cannot be drawn (--num-frames, "
+                f"--width, --height): take at least 2 frames of {LEAST_SIDE} x {LEAST_SIDE} pixels."
+            )
         from das3r_ns.demo import write_demo
         from das3r_ns.progress import Progress
 

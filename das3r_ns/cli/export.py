@@ -13,14 +13,15 @@ class ExportCommand:
 
     colmap: a COLMAP model, colmap/sparse/0 (binary) and colmap/text. transforms: transforms.json for nerfstudio. Both
     come with images/ and masks/ (255 = static). points: points3D.ply. trajectory: trajectory.txt in the format of TUM
-    (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply, as of `ns-export gaussian-splat`. splat: scene.splat.
+    (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply, as of `ns-export gaussian-splat`. splat: scene.splat. spz:
+    scene.spz, with `pip install 'das3r-ns[spz]'` only.
     """
 
     load_config: Path
     """The config.yml of a run of das3r."""
     output_dir: Path
     """Folder to write; an earlier export in it is replaced."""
-    format: tuple[Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat"], ...] = (
+    format: tuple[Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz"], ...] = (
         "colmap",
         "transforms",
         "points",
@@ -38,11 +39,14 @@ class ExportCommand:
     def run(self) -> None:
         """Open the run and write."""
         from das3r_ns.evaluation.trained_scene import TrainedScene
+        from das3r_ns.export.spz import check_gsply
         from das3r_ns.export.write import MARKER, write_export
         from das3r_ns.files import check_output_directory
         from das3r_ns.progress import Progress
 
         check_output_directory(self.output_dir, MARKER)
+        if "spz" in self.format:
+            check_gsply()
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
         write_export(scene, self.output_dir, self.format, self.world, self.poses, progress)

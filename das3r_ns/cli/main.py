@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -37,6 +38,8 @@ def entrypoint(args: Sequence[str] | None = None) -> None:
         description="The clean static 3D scene out of any casual video. Training: `ns-train das3r --data VIDEO`.",
         args=args,
     )
+    # Of how nerfstudio calls torch, at its import: nothing that a user could do about.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"nerfstudio\.")
     try:
         command.run()
     except Das3rError as error:

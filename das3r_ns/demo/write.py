@@ -165,12 +165,12 @@ def observed_count(
     c2w_cv: Float[np.ndarray, "N 4 4"],
     focal: float,
 ) -> UInt8[np.ndarray, "H W"]:
-    """In how many frames the static point behind each pixel of one frame is visible and not masked."""
+    """In how many frames (255 = as many or more) the static point behind each pixel of one is visible, not masked."""
     n, height, width = masked.shape
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
     depth = clean_depth[number]
     local = np.stack([(x - width / 2) / focal * depth, (y - height / 2) / focal * depth, depth]).reshape(3, -1)
-    count = np.zeros(height * width, np.uint8)
+    count = np.zeros(height * width, np.int32)
     for other in range(n):
         between = np.linalg.inv(c2w_cv[other]) @ c2w_cv[number]
         seen = between[:3, :3].astype(np.float32) @ local.astype(np.float32) + between[:3, 3:].astype(np.float32)
@@ -181,7 +181,7 @@ def observed_count(
         place = row.clip(0, height - 1) * width + column.clip(0, width - 1)
         visible = np.abs(clean_depth[other].ravel()[place] / z - 1) < 0.03
         count += within & visible & ~masked[other].ravel()[place]
-    return count.reshape(height, width)
+    return count.clip(max=255).astype(np.uint8).reshape(height, width)
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from das3r_ns.evaluation.metrics import (
     recall,
     rpe,
 )
-from das3r_ns.frontend.export import MOVES
+from das3r_ns.frontend.binary_masks import MOVES
 from das3r_ns.frontend.scene import SceneEstimate
 
 

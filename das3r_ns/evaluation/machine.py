@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,3 +34,13 @@ def machine_line(machine: Mapping[str, str]) -> str:
     """What :func:`describe_machine` says, in one line."""
     m = machine
     return f"{m['processor']}, {m['cores']} cores, {m['memory']}, GPU {m['gpu']}, {m['system']}, {m['packages']}"
+
+
+def machines_of(results: Mapping[str, Any]) -> list[str]:
+    """The machines that the records of a benchmark were measured on, a line each; an interrupted run may have several.
+
+    Args:
+        results: As :func:`~das3r_ns.evaluation.bench.run.run_bench` gives them.
+    """
+    records = [record for sequence in results["records"].values() for record in sequence.values()]
+    return list(dict.fromkeys(machine_line(record.get("machine", results["machine"])) for record in records))

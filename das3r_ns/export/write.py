@@ -17,18 +17,21 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
 from das3r_ns.export.gaussians import gaussian_columns, write_gaussian_ply, write_splat
+from das3r_ns.export.spz import check_degree, check_gsply, write_spz
 from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.cache import writing
 from das3r_ns.frontend.export import write_png, write_point_cloud
 from das3r_ns.progress import Progress
 from das3r_ns.training_data import MASK_THRESHOLD
 
-Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat"]
+Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz"]
 World = Literal["gaussians", "estimate"]
 Poses = Literal["refined", "front-end"]
 
-ALL: tuple[Format, ...] = ("colmap", "transforms", "points", "trajectory", "gaussians", "splat")
-IN_ITS_OWN_WORLD: tuple[Format, ...] = ("gaussians", "splat")
+USUAL: tuple[Format, ...] = ("colmap", "transforms", "points", "trajectory", "gaussians", "splat")
+ALL: tuple[Format, ...] = (*USUAL, "spz")
+"""spz needs a package that das3r does not bring."""
+IN_ITS_OWN_WORLD: tuple[Format, ...] = ("gaussians", "splat", "spz")
 """Written in the Gaussians' world only: elsewhere their view-dependent colours would have to be turned."""
 MARKER = "export.json"
 """Says what was written; tells our folders from others."""
@@ -38,7 +41,7 @@ IMAGES, MASKS, POINTS = "images", "masks", "points3D.ply"
 def write_export(
     scene: TrainedScene,
     directory: Path,
-    formats: Sequence[Format] = ALL,
+    formats: Sequence[Format] = USUAL,
     world: World = "gaussians",
     poses: Poses = "refined",
     progress: Progress | None = None,
@@ -46,7 +49,8 @@ def write_export(
     """Write a trained run in the formats asked for; the folder appears when it is complete.
 
     ``colmap/sparse/0`` (binary) and ``colmap/text``, ``transforms.json``, both with ``images/`` and ``masks/`` (255 =
-    static) at the size of the video and ``points3D.ply``; ``trajectory.txt``; ``splat.ply`` and ``scene.splat``.
+    static) at the size of the video and ``points3D.ply``; ``trajectory.txt``; ``splat.ply``, ``scene.splat`` and
+    ``scene.spz``.
 
     Args:
         scene: A trained run.
@@ -57,13 +61,15 @@ def write_export(
         progress: Where to report; to stderr if None.
 
     Raises:
-        Das3rError: Nothing would be written, the folder holds something else or cannot be written, or a frame cannot be
-            read.
+        Das3rError: Nothing would be written, the folder holds something else or cannot be written, a frame cannot be
+            read, or spz is asked for and cannot be had.
     """
     progress = progress or Progress()
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
     chosen = [name for name in ALL if name in formats and (world == "gaussians" or name not in IN_ITS_OWN_WORLD)]
+    if not formats:
+        raise Das3rError(f"No format is named (--format). There are: {', '.join(ALL)}.")
     if not chosen:
         raise Das3rError(
             "Nothing is left to export: Gaussians are written in their own world only (--world gaussians). Name other "
@@ -71,6 +77,9 @@ def write_export(
         )
     if len(chosen) < len(set(formats)):
         progress.say("Gaussians are left out: they are written in their own world only (--world gaussians).")
+    if "spz" in chosen:
+        check_gsply()
+        check_degree(scene.model.config.sh_degree)
     width, height = scene.video.original_size
     cameras = exported_cameras(scene, world, poses)
     pictures = "colmap" in chosen or "transforms" in chosen
@@ -88,13 +97,15 @@ def write_export(
                 write_point_cloud(temporary / POINTS, cameras.xyz.astype(np.float32), cameras.rgb)
             if "trajectory" in chosen:
                 write_trajectory(cameras.c2w_cv, scene.video.fps, temporary / "trajectory.txt")
-        if "gaussians" in chosen or "splat" in chosen:
+        if not set(chosen).isdisjoint(IN_ITS_OWN_WORLD):
             with progress.stage("Writing Gaussians"):
                 columns = gaussian_columns(scene.model)
                 if "gaussians" in chosen:
                     write_gaussian_ply(temporary / "splat.ply", columns)
                 if "splat" in chosen:
                     write_splat(temporary / "scene.splat", columns)
+                if "spz" in chosen:
+                    write_spz(temporary / "scene.spz", columns)
         transform, scale = scene.placement
         summary = {
             "data": str(scene.video.data),

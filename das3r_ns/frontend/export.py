@@ -15,38 +15,47 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
+from das3r_ns.frontend.binary_masks import MaskSettings
+from das3r_ns.frontend.drawing import Cell, contact_sheet, depth_picture, overlay
 from das3r_ns.frontend.geometry import resize_intrinsics
 from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.frontend.trajectory_plot import draw_trajectory
 from das3r_ns.progress import Progress
 
 MARKER = "das3r.json"
 """Holds where the folder's content comes from; tells our folders from others."""
 MAX_POINTS = 1_000_000
-MOVES = 0.5
-"""Dynamic probability from which a pixel is in the mask."""
-TINT = (255, 40, 40)
 
 
-def export_masks(scene: PreparedScene, directory: Path, progress: Progress) -> None:
-    """Write masks, depth, cameras and points of a video.
+def export_masks(
+    scene: PreparedScene, directory: Path, progress: Progress, settings: MaskSettings | None = None
+) -> None:
+    """Write masks, depth, cameras and points of a video, and pictures to judge them by.
 
     ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size of the video; ``poses.txt`` and
-    ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5, 0.5).
+    ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5, 0.5). For the eye:
+    ``contact_sheet.png``, ``trajectory.png`` and ``overlay.mp4``.
 
     Args:
         scene: The video and its estimate.
         directory: Folder to write; an earlier output in it is replaced.
         progress: Where to report.
+        settings: Which pixels are in ``masks/`` and in the pictures of them.
 
     Raises:
         Das3rError: The folder holds something else, or cannot be written.
     """
+    settings = settings or MaskSettings()
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
     try:
         with temporary_directory(directory) as temporary:
-            _write_pictures(scene, temporary, progress)
+            share = _write_pictures(scene, temporary, settings, progress)
+            with progress.stage("Drawing contact_sheet.png and trajectory.png"):
+                sheet = _contact_sheet(scene, settings, share)
+                write_png(temporary / "contact_sheet.png", sheet[..., ::-1])
+                draw_trajectory(scene.estimate, temporary / "trajectory.png", _title(scene))
             _write_cameras(scene, temporary)
             with progress.stage("Fusing points"):
                 write_points(scene, temporary / "points.ply")
@@ -54,6 +63,8 @@ def export_masks(scene: PreparedScene, directory: Path, progress: Progress) -> N
                 "data": str(scene.data),
                 "frame_names": scene.estimate.frame_names,
                 "camera_kind": scene.estimate.camera_kind,
+                "threshold": settings.threshold,
+                "dilation": settings.dilation,
                 "provenance": scene.estimate.provenance,
             }
             (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -62,22 +73,31 @@ def export_masks(scene: PreparedScene, directory: Path, progress: Progress) -> N
         raise Das3rError(f"The masks cannot be written to {directory}: {error}.") from error
 
 
-def _write_pictures(scene: PreparedScene, directory: Path, progress: Progress) -> None:
+def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSettings, progress: Progress) -> float:
+    """Masks, soft masks, depth and the film; returns the share of the video that is in the masks."""
     estimate, size = scene.estimate, scene.original_size
     for folder in ("masks", "soft", "depth"):
         (directory / folder).mkdir()
     near, far = _disparity_range(estimate)
+    shares = []
     with progress.stage("Writing masks", estimate.num_frames) as advance:
         for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
-            soft = cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR)
+            soft = _at_video_size(probability, scene)
+            mask = settings.mask(soft)
+            shares.append(mask.mean())
             name = f"{number:05d}.png"
-            write_png(directory / "masks" / name, np.where(soft >= MOVES, 255, 0).astype(np.uint8))
+            write_png(directory / "masks" / name, np.where(mask, 255, 0).astype(np.uint8))
             write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
             picture = cv2.resize(depth_picture(depth, near, far), size, interpolation=cv2.INTER_LINEAR)
             write_png(directory / "depth" / name, picture[..., ::-1])
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
-        write_video(directory / "overlay.mp4", _overlays(scene, advance), scene.fps)
+        write_video(directory / "overlay.mp4", _overlays(scene, settings, advance), scene.fps)
+    return float(np.mean(shares))
+
+
+def _at_video_size(probability: Float[np.ndarray, "H W"], scene: PreparedScene) -> Float[np.ndarray, "h w"]:
+    return cv2.resize(probability, scene.original_size, interpolation=cv2.INTER_LINEAR)
 
 
 def _disparity_range(estimate: SceneEstimate) -> tuple[float, float]:
@@ -87,32 +107,34 @@ def _disparity_range(estimate: SceneEstimate) -> tuple[float, float]:
     return float(near), float(far)
 
 
-def depth_picture(depth: Float[np.ndarray, "H W"], near: float, far: float) -> UInt8[np.ndarray, "H W 3"]:
-    """Depth in colours (RGB), red near and blue far, even in inverse depth.
-
-    Args:
-        depth: Camera z.
-        near: Inverse depth that becomes the nearest colour.
-        far: Inverse depth that becomes the farthest colour.
-    """
-    level = (1.0 / depth - far) / max(near - far, 1e-9)
-    colours = cv2.applyColorMap((level.clip(0, 1) * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-    return colours[..., ::-1]
-
-
-def overlay(image: UInt8[np.ndarray, "H W 3"], probability: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame with what moves tinted by its dynamic probability, and the mask's outline."""
-    weight = 0.6 * probability[..., None]
-    tinted = np.rint(image * (1 - weight) + np.array(TINT) * weight).astype(np.uint8)
-    mask = (probability >= MOVES).astype(np.uint8)
-    outline, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(tinted, outline, -1, (255, 255, 255), 1)
-
-
-def _overlays(scene: PreparedScene, advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+def _overlays(
+    scene: PreparedScene, settings: MaskSettings, advance: Callable[[], None]
+) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     for path, probability in zip(scene.image_paths, scene.estimate.dynamic_probability, strict=True):
-        yield overlay(read_png(path), probability)
+        yield overlay(read_png(path), probability, settings.mask(_at_video_size(probability, scene)))
         advance()
+
+
+def _title(scene: PreparedScene) -> str:
+    """What to call the video: a folder ``frames`` by the one it lies in."""
+    data = scene.data.resolve()
+    name = data.parent.name if data.name == "frames" else data.name
+    width, height = scene.original_size
+    return f"{name}: {scene.estimate.num_frames} frames of {width} x {height}"
+
+
+def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -> UInt8[np.ndarray, "H W 3"]:
+    def cell(number: int) -> Cell:
+        probability = scene.estimate.dynamic_probability[number]
+        mask = settings.mask(_at_video_size(probability, scene))
+        return Cell(read_png(scene.image_paths[number]), probability, mask)
+
+    moves = f"{100 * share:.1f} % of it moves" if share > 0 else "nothing moves"
+    grown = f", grown by {settings.dilation} pixels of the video" if settings.dilation else ""
+    note = (
+        f"White outline: the mask (dynamic probability {settings.threshold:g} or more{grown}). Red: that probability."
+    )
+    return contact_sheet(scene.estimate.num_frames, cell, f"{_title(scene)}, {moves}", note)
 
 
 def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float, bits: int = 8) -> None:

@@ -36,6 +36,7 @@ def test_masks_writes_everything_at_the_size_of_the_video(
     assert oracle_front_end == [12]
     assert {path.name for path in out.iterdir()} == {
         *("masks", "soft", "depth", "overlay.mp4", "poses.txt", "intrinsics.json", "points.ply", "das3r.json"),
+        *("contact_sheet.png", "trajectory.png"),
     }
     for i in (0, 6):
         mask = cv2.imread(str(out / f"masks/{i:05d}.png"), cv2.IMREAD_UNCHANGED)
@@ -90,6 +91,37 @@ def test_masks_twice_reads_the_cache_and_replaces_the_folder(
     assert not (tmp_path / "out/masks/99999.png").exists()
 
 
+def test_another_threshold_or_dilation_computes_nothing_anew(
+    data: Path, tmp_path: Path, oracle_front_end: list[int]
+) -> None:
+    def masks(*options: str) -> np.ndarray:
+        out = tmp_path / "out"
+        main.entrypoint(["masks", "--data", str(data), "--output-dir", str(out), "--long-side", "160", *options])
+        assert cv2.imread(str(out / "contact_sheet.png")) is not None
+        return cv2.imread(str(out / "masks/00006.png"), cv2.IMREAD_UNCHANGED) > 0
+
+    plain, loose, grown = masks(), masks("--threshold", "0.01"), masks("--dilation", "5")
+    soft = cv2.imread(str(tmp_path / "out/soft/00006.png"), cv2.IMREAD_UNCHANGED)
+    assert oracle_front_end == [12]
+    np.testing.assert_array_equal(loose, soft >= round(0.01 * 65535))
+    near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    assert plain.sum() < grown.sum() and (grown | ~(cv2.dilate(plain.astype(np.uint8), near) > 0)).all()
+    settings = json.loads((tmp_path / "out/das3r.json").read_text())
+    assert (settings["threshold"], settings["dilation"]) == (0.5, 5)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--dilation", "-1"), ("--threshold", "1.5")])
+def test_masks_refuses_what_makes_no_mask_before_it_computes(
+    option: str, value: str, data: Path, tmp_path: Path, oracle_front_end: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main.entrypoint(["masks", "--data", str(data), "--output-dir", str(tmp_path / "out"), option, value])
+    assert leaving.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("das3r: ") and option in error and value in error
+    assert not oracle_front_end and not (tmp_path / "out").exists()
+
+
 def test_masks_never_replaces_a_folder_of_the_users(
     data: Path, tmp_path: Path, oracle_front_end: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,6 +160,16 @@ def test_demo_writes_a_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert GroundTruth(target).num_frames == 2
     assert not GroundTruth(target).mask(0).any()
     assert f"--data {target}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("--num-frames", "1"), ("--width", "0"), ("--height", "-5")])
+def test_demo_refuses_what_cannot_be_drawn(
+    options: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        main.entrypoint(["demo", str(tmp_path / "demo"), *options])
+    assert leaving.value.code == 1 and options[0] in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
@@ -183,3 +225,13 @@ def test_a_run_is_found_beside_its_config(
     with pytest.raises(SystemExit):
         main.entrypoint(arguments)
     assert "has no checkpoint" in capsys.readouterr().err
+
+
+def test_spz_without_its_package_is_said_before_the_run_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
+    arguments = ["--load-config", str(tmp_path / "config.yml"), "--output-dir", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        main.entrypoint(["export", *arguments, "--format", "spz"])
+    assert "pip install 'das3r-ns[spz]'" in capsys.readouterr().err

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evo.core import metrics as evo_metrics
+from evo.core import trajectory as evo_trajectory
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.evaluation.metrics import (
@@ -213,15 +215,13 @@ def test_trajectory_errors_are_those_of_evo(run: dict) -> None:
 
 
 def test_trajectory_errors_are_those_of_the_evo_installed_here() -> None:
-    trajectory = pytest.importorskip("evo.core.trajectory", reason="evo is not installed; stored figures stand for it")
-    evo_metrics = pytest.importorskip("evo.core.metrics")
     rng = np.random.default_rng(3)
     truth = cameras(rng.normal(size=(20, 3)))
     truth[:, :3, :3] = Rotation.random(20, np.random.default_rng(4)).as_matrix()
     estimated = cameras(2 * truth[:, :3, 3] + 0.1 * rng.normal(size=(20, 3)))
     estimated[:, :3, :3] = truth[:, :3, :3] @ Rotation.from_rotvec(0.05 * rng.normal(size=(20, 3))).as_matrix()
-    reference = trajectory.PosePath3D(poses_se3=list(truth))
-    aligned = trajectory.PosePath3D(poses_se3=list(estimated))
+    reference = evo_trajectory.PosePath3D(poses_se3=list(truth))
+    aligned = evo_trajectory.PosePath3D(poses_se3=list(estimated))
     aligned.align(reference, correct_scale=True)
 
     def rmse(metric) -> float:

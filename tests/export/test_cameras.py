@@ -6,14 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import open3d
 import pytest
-import torch
+from evo.tools import file_interface
 from jaxtyping import Float
-from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from scipy.spatial.transform import Rotation
 
-from das3r_ns.camera import view_matrix
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
 from das3r_ns.frontend.export import write_point_cloud
 from das3r_ns.frontend.geometry import invert_rigid, project, transform_points
@@ -65,44 +64,47 @@ def test_colmap_is_read_by_nerfstudio(extension: str, cameras: ExportedCameras, 
         )
 
 
-@pytest.mark.parametrize("extension", [".txt", ".bin"])
-def test_colmap_is_read_by_colmap(extension: str, cameras: ExportedCameras, tmp_path: Path) -> None:
-    pycolmap = pytest.importorskip("pycolmap", reason="pycolmap is not installed")
-    write_colmap(cameras, tmp_path / "model", extension)
-    model = pycolmap.Reconstruction(str(tmp_path / "model"))
-    assert len(model.images) == 5 and len(model.points3D) == 200
-    for frame, name in enumerate(cameras.image_names):
-        image = model.images[frame + 1]
-        assert image.name == name
-        found = [image.project_point(model.points3D[i].xyz) for i in range(1, 201)]
-        np.testing.assert_allclose(np.stack(found), pixels(cameras, frame), atol=TOLERANCE)
-
-
-def test_transforms_are_read_by_nerfstudio(cameras: ExportedCameras, tmp_path: Path) -> None:
+@pytest.fixture()
+def exported(cameras: ExportedCameras, tmp_path: Path) -> Path:
+    """The cameras in every format, in the folders of `das3r export`."""
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
         for name in cameras.image_names:
             cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_colmap(cameras, tmp_path / "colmap/sparse/0", ".bin")
+    write_colmap(cameras, tmp_path / "colmap/text", ".txt")
     write_transforms(cameras, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
     write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
-    config = NerfstudioDataParserConfig(
-        data=tmp_path,
-        orientation_method="none",
-        center_method="none",
-        auto_scale_poses=False,
-        load_3D_points=True,
-        eval_mode="all",
-    )
-    outputs = config.setup().get_dataparser_outputs("train")
-    assert [path.name for path in outputs.image_filenames] == cameras.image_names
-    assert outputs.mask_filenames is not None and len(outputs.mask_filenames) == 5
-    np.testing.assert_array_equal(outputs.metadata["points3D_rgb"], cameras.rgb)
-    points = torch.cat([outputs.metadata["points3D_xyz"], torch.ones(200, 1)], dim=1)
-    views = view_matrix(outputs.cameras.camera_to_worlds)
-    ks = outputs.cameras.get_intrinsics_matrices()
-    for frame in range(5):
-        x, y, z = (ks[frame] @ (views[frame] @ points.T)[:3]).numpy()
-        np.testing.assert_allclose(np.stack([x / z, y / z], axis=1), pixels(cameras, frame), atol=TOLERANCE)
+    return tmp_path
+
+
+def test_every_program_sees_the_same_pixels(reader: str, cameras: ExportedCameras, exported: Path, read_back) -> None:
+    found = read_back(reader, exported)
+    assert found.image_names == cameras.image_names
+    np.testing.assert_array_equal(found.rgb, cameras.rgb)
+    expected = np.stack([pixels(cameras, frame) for frame in range(5)])
+    np.testing.assert_allclose(found.pixels, expected, atol=TOLERANCE)
+
+
+def test_points_are_read_by_open3d(cameras: ExportedCameras, exported: Path) -> None:
+    cloud = open3d.io.read_point_cloud(exported / "points3D.ply")
+    np.testing.assert_allclose(np.asarray(cloud.points), cameras.xyz, rtol=1e-6)
+    np.testing.assert_array_equal(np.rint(np.asarray(cloud.colors) * 255), cameras.rgb)
+
+
+def test_a_large_picture_far_from_the_origin_keeps_its_digits(tmp_path: Path, read_back) -> None:
+    """Nine digits of a number in the text are enough."""
+    c2w = np.eye(4)[None].repeat(2, axis=0)
+    c2w[:, :3, :3] = Rotation.from_rotvec([[0.3, 0.1, 0.02], [0.31, 0.1, 0.02]]).as_matrix()
+    c2w[:, :3, 3] = [[123.456, -78.9, 1000.1], [123.5, -78.9, 1000.2]]
+    k = np.array([[3600.1234, 0, 1920.0], [0, 3600.4321, 1080.0], [0, 0, 1]])[None].repeat(2, axis=0)
+    xyz = transform_points(c2w[0], np.array([[0.1, 0.2, 5.0], [-2.0, 1.0, 9.0]]))
+    cameras = ExportedCameras(c2w, k, (3840, 2160), ["a.png", "b.png"], xyz, np.zeros((2, 3), np.uint8))
+    expected = np.stack([pixels(cameras, frame) for frame in range(2)])
+    write_colmap(cameras, tmp_path / "colmap/sparse/0", ".bin")
+    write_colmap(cameras, tmp_path / "colmap/text", ".txt")
+    for kind in ("binary", "text"):
+        np.testing.assert_allclose(read_back(f"pycolmap, {kind}", tmp_path).pixels, expected, atol=TOLERANCE)
 
 
 def test_a_trajectory_has_the_order_of_tum(cameras: ExportedCameras, tmp_path: Path) -> None:
@@ -113,3 +115,10 @@ def test_a_trajectory_has_the_order_of_tum(cameras: ExportedCameras, tmp_path: P
     np.testing.assert_allclose(rows[0, 4:], [0, 0, 0, 1], atol=1e-8)  # the first camera is not turned: w is last
     # scipy reads x y z w
     np.testing.assert_allclose(Rotation.from_quat(rows[:, 4:]).as_matrix(), cameras.c2w_cv[:, :3, :3], atol=1e-7)
+
+
+def test_a_trajectory_is_read_by_evo(cameras: ExportedCameras, tmp_path: Path) -> None:
+    write_trajectory(cameras.c2w_cv, 30.0, tmp_path / "trajectory.txt")
+    read = file_interface.read_tum_trajectory_file(tmp_path / "trajectory.txt")
+    np.testing.assert_allclose(read.timestamps, np.arange(5) / 30, atol=1e-8)
+    np.testing.assert_allclose(np.stack(read.poses_se3), cameras.c2w_cv, atol=1e-7)

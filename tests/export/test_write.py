@@ -11,6 +11,7 @@ import pytest
 import torch
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
+from das3r_ns.camera import view_matrix
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.export.write import write_export
@@ -62,6 +63,26 @@ def test_cameras_and_gaussians_fit_each_other(scene: TrainedScene, demo_video, t
         np.testing.assert_array_equal(image[..., ::-1], demo_video.images[frame])
         mask = cv2.imread(str(out / f"masks/{frame:05d}.png"), cv2.IMREAD_UNCHANGED)
         assert not mask[demo_video.estimate.dynamic_probability[frame] > 0.5].any() and (mask == 255).mean() > 0.4
+
+
+def test_an_export_is_the_same_to_every_program(reader: str, scene: TrainedScene, tmp_path: Path, read_back) -> None:
+    out = tmp_path / "out"
+    write_export(scene, out, ["colmap", "transforms"])
+    size = scene.video.original_size
+    xyz, rgb = scene.seed_points()
+    found = read_back(reader, out)
+    assert found.image_names == [f"{i:05d}.png" for i in range(12)]
+    np.testing.assert_array_equal(found.rgb, rgb)
+    for frame in (0, 6, 11):
+        # As the model itself draws, from the refined pose.
+        camera = scene.camera(frame, size)
+        view = view_matrix(camera.camera_to_worlds)[0].double().cpu().numpy()
+        in_camera = xyz @ view[:3, :3].T + view[:3, 3]
+        u, v, z = camera.get_intrinsics_matrices()[0].double().cpu().numpy() @ in_camera.T
+        expected = np.stack([u / z, v / z], axis=1)
+        visible = (z > 0.1) & (np.abs(expected).max(axis=1) < 1000)
+        assert visible.sum() > 1000
+        np.testing.assert_allclose(found.pixels[frame][visible], expected[visible], atol=0.01)
 
 
 def test_the_front_ends_own_world_and_poses(scene: TrainedScene, demo_video, tmp_path: Path) -> None:

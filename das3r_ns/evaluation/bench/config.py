@@ -14,7 +14,8 @@ from das3r_ns.frontend.config import FrontEndConfig
 Base = Literal["das3r", "das3r-light"]
 
 
-def _front_end() -> FrontEndConfig:
+def default_front_end() -> FrontEndConfig:
+    """Settings that change nothing of a preset's."""
     return FrontEndConfig(long_side=0)
 
 
@@ -53,12 +54,12 @@ class BenchConfig:
     """Let torchvision download AlexNet's weights (233 MB) for LPIPS; without, it is measured where they are at hand."""
     fresh: bool = False
     """Measure again what has been measured."""
-    front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=_front_end)
+    front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=default_front_end)
     """How cameras, depth and what moves are found; --long-side 0 is the method's own."""
 
     def applied(self, preset: FrontEndConfig) -> FrontEndConfig:
         """A preset's settings of the front end, with what differs here from the defaults."""
-        default = _front_end()
+        default = default_front_end()
         mine = {f.name: getattr(self.front_end, f.name) for f in dataclasses.fields(default)}
         changed = {name: value for name, value in mine.items() if value != getattr(default, name)}
         return dataclasses.replace(preset, **changed)

@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.evaluation.bench.config import default_front_end, plain
 from das3r_ns.evaluation.bench.tables import FRONT_END, PUBLISHED, Table, failures
-from das3r_ns.evaluation.machine import machine_line
+from das3r_ns.evaluation.machine import machines_of
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1400px;padding:0 1rem;color:#1c2430;background:#fff}
-h1{font-size:1.6rem;margin-bottom:.2rem}
-h2{font-size:1.15rem;margin:2rem 0 .4rem}h3{font-size:1rem;margin:1.6rem 0 .3rem}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1500px;padding:0 1.2rem}
+body{color:#1c2430;background:#fff}
+h1{font-size:1.7rem;margin:0}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}
+h3{font-size:1.05rem;margin:1.6rem 0 .3rem}h4{font-size:.9rem;margin:0 0 .4rem}
+nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:1rem 0;padding:.5rem 0;border-block:1px solid #e2e6ec}
+a{color:#1864ab;text-decoration:none}a:hover{text-decoration:underline}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
 th,td{padding:.25rem .7rem;border-bottom:1px solid #e2e6ec;text-align:right;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left}thead th{border-bottom:2px solid #8a94a3;max-width:11rem}
-tr.mean td{font-weight:600;border-top:2px solid #8a94a3}td.published,th.published{color:#68727f}td.failed{color:#b3261e}
-.scroll{overflow-x:auto}.note{color:#68727f;max-width:60rem}
-.pictures{display:flex;flex-wrap:wrap;gap:.6rem;margin:.4rem 0}
-figure{margin:0}figure img{display:block;width:300px;max-width:100%;border-radius:3px}
-figcaption{font-size:.8rem;color:#68727f}
-svg{border:1px solid #e2e6ec;border-radius:3px}li.failed{color:#b3261e}
+th:first-child,td:first-child{text-align:left;padding-left:0}
+tbody tr:last-child td{border-bottom:0}thead th{border-bottom:2px solid #8a94a3;max-width:11rem}
+tr.mean td{font-weight:600;border-top:2px solid #8a94a3}td.published,th.published{color:#68727f}
+.failed{color:#b3261e}.note{color:#68727f;max-width:62rem;margin:.3rem 0}
+.scroll{overflow-x:auto}.tables{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}
+.tables h4{max-width:18rem}
+.card{border:1px solid #e2e6ec;border-radius:6px;padding:.8rem 1rem;max-width:100%;box-sizing:border-box}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:.6rem;margin:.4rem 0 1rem}
+figure{margin:0}figure img{display:block;width:100%;border-radius:3px}figcaption{font-size:.8rem;color:#68727f}
+svg{display:block;border:1px solid #e2e6ec;border-radius:3px}
 """
+OVERVIEWS = ("methods", "cost")
+"""Tables that are not of one metric."""
+COMMON = ("input", "mask over input")
+"""Pictures that are the same for every method."""
 PLOT = 300
 """Side of a trajectory plot, pixels."""
 MARGIN = 18
@@ -42,23 +55,44 @@ def html_report(results: Mapping[str, Any], tables: Sequence[Table], notes: str,
         notes: How to read them.
         directory: The output folder, which the pictures' names are relative to.
     """
-    options = ", ".join(f"{k} {_plain(v)}" for k, v in results["options"].items())
     parts = [
         f"<h1>das3r bench: {escape(results['protocol'])}</h1><p>{escape(results['description'])}</p>",
-        f"<p class=note>{escape(machine_line(results['machine']))}. das3r {escape(results['das3r_version'])}. "
-        f"Measured {escape(_dates(results))}. Baselines and ablations follow {escape(results['base'])}. "
-        f"Options: {escape(options)}.</p>",
+        f"<p class=note>Measured {escape(_dates(results))} with das3r {escape(results['das3r_version'])} on: "
+        f"{escape('; '.join(machines_of(results)))}.</p>",
+        f"<p class=note>Baselines and ablations follow {escape(results['base'])}. Options: "
+        f"{escape(_options(results['options']))}.</p>",
+        _links(results),
     ]
     if problems := failures(results):
         parts.append("<h2>What could not be measured</h2><ul>")
         parts += [f"<li class=failed>{escape(f'{s}, {name}: {reason}')}</li>" for s, name, reason in problems]
         parts.append("</ul>")
-    parts += [_table(table) for table in tables]
-    parts.append(f"<p class=note>{escape(notes)}</p><h2>Pictures</h2>")
+    overviews = [table for table in tables if table.key in OVERVIEWS]
+    figures = [table for table in tables if table.key not in OVERVIEWS]
+    parts.append("<h2 id=figures>Figures</h2>")
+    parts += [_card(table) for table in overviews if table.key == "methods"]
+    parts += ["<div class=tables>", *(_card(table) for table in figures), "</div>"]
+    parts += [f"<p class=note>{escape(notes)}</p>", "<h2 id=pictures>Pictures</h2>"]
     parts += [_sequence(name, results["records"][name], directory) for name in results["sequences"]]
+    parts.append("<h2 id=cost>Cost</h2>")
+    parts += [_table(table) for table in overviews if table.key == "cost"]
     head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
     head += f"<title>das3r bench {escape(results['protocol'])}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _links(results: Mapping[str, Any]) -> str:
+    places = [("figures", "Figures"), ("pictures", "Pictures")]
+    places += [(_anchor(name), name) for name in results["sequences"]] + [("cost", "Cost")]
+    return "<nav>" + "".join(f'<a href="#{place}">{escape(name)}</a>' for place, name in places) + "</nav>"
+
+
+def _anchor(sequence: str) -> str:
+    return "sequence-" + quote(sequence, safe="")
+
+
+def _card(table: Table) -> str:
+    return f"<section class=card><h4>{escape(table.title)}</h4>{_table(table)}</section>"
 
 
 def _table(table: Table) -> str:
@@ -73,7 +107,7 @@ def _table(table: Table) -> str:
         mean = " class=mean" if number == table.mean_row else ""
         body.append(f"<tr{mean}>{cells}</tr>")
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-    return f"<h2>{escape(table.title)}</h2><div class=scroll>{inside}</div>"
+    return f"<div class=scroll>{inside}</div>"
 
 
 def _class(published: bool) -> str:
@@ -81,8 +115,9 @@ def _class(published: bool) -> str:
 
 
 def _sequence(name: str, records: Mapping[str, Any], directory: Path) -> str:
-    parts = [f"<h3>{escape(name)}</h3>"]
     front_end = records.get(FRONT_END, {})
+    kind = {"tripod": "from a tripod", "rotation": "from a camera that only turns"}.get(front_end.get("camera_kind"))
+    parts = [f'<h3 id="{_anchor(name)}">{escape(name)}{f", {kind}" if kind else ""}</h3>']
     trajectory = front_end.get("trajectory")
     if trajectory:
         plot = trajectory_svg(np.array(trajectory["estimated"]), np.array(trajectory["truth"]))
@@ -94,16 +129,24 @@ def _sequence(name: str, records: Mapping[str, Any], directory: Path) -> str:
         for shown in record.get("pictures", []):
             row = frames.setdefault(shown["frame"], [])
             for title, file in shown.items():
-                common = title in ("input", "mask over input")
+                common = title in COMMON
                 label = title if common else f"{title}, {key}"
                 if title != "frame" and not (common and any(label == known for known, _ in row)):
                     row.append((label, file))
     for frame, row in frames.items():
-        kind = "held-out frame" if trained else "frame"
-        parts.append(f"<p class=note>{kind} {escape(frame)}</p><div class=pictures>")
-        parts += [_figure(directory / file, label) for label, file in row]
+        shown_as = "held-out frame" if trained else "frame"
+        parts.append(f"<p class=note>{shown_as} {escape(frame)}</p><div class=pictures>")
+        # The renders of all methods beside each other, then what only some have.
+        parts += [_figure(directory / file, label) for label, file in sorted(row, key=_place)]
         parts.append("</div>")
+    if not frames:
+        parts.append("<p class=note>There is nothing to show.</p>")
     return "".join(parts)
+
+
+def _place(labelled: tuple[str, str]) -> int:
+    label = labelled[0]
+    return COMMON.index(label) if label in COMMON else len(COMMON) + (not label.startswith("clean render"))
 
 
 def _figure(path: Path, caption: str) -> str:
@@ -139,10 +182,13 @@ def trajectory_svg(estimated: Float[np.ndarray, "N 3"], truth: Float[np.ndarray,
     return f'<svg width="{PLOT}" height="{height:.0f}" role="img" aria-label="camera path">{"".join(lines)}</svg>'
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "(" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + ")"
-    return {None: "as the protocol says", True: "yes", False: "no"}.get(value, str(value))
+def _options(options: Mapping[str, Any]) -> str:
+    """Those that differ from the defaults, as they are typed."""
+    front_end = plain(dataclasses.asdict(default_front_end()))
+    given = {name: value for name, value in options.items() if name != "front_end" and value not in (None, False)}
+    given |= {name: v for name, v in options.get("front_end", {}).items() if v != front_end.get(name)}
+    typed = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in given.items()]
+    return ", ".join(typed) or "the defaults"
 
 
 def _dates(results: Mapping[str, Any]) -> str:

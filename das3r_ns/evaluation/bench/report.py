@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 
 from das3r_ns.evaluation.bench.html import html_report
 from das3r_ns.evaluation.bench.tables import Table, failures, make_tables
-from das3r_ns.evaluation.machine import machine_line
+from das3r_ns.evaluation.machine import machines_of
 from das3r_ns.evaluation.protocols import Protocol
 from das3r_ns.files import write_json, write_text
 
@@ -66,4 +66,5 @@ def print_report(results: Mapping[str, Any], tables: list[Table], console: Conso
     for sequence, name, reason in failures(results):
         console.print(f"{sequence}, {name}: {reason}", markup=False, highlight=False, soft_wrap=True)
     console.print(" ".join(NOTES.split()), markup=False, highlight=False)
-    console.print(f"Machine: {machine_line(results['machine'])}", markup=False, highlight=False)
+    for machine in machines_of(results):
+        console.print(f"Machine: {machine}", markup=False, highlight=False)

@@ -39,8 +39,10 @@ class Bench:
         """Resolve everything that the settings leave open.
 
         Raises:
-            Das3rError: A protocol, method or sequence does not exist, or the set has none of the sequences.
+            Das3rError: A protocol, method or sequence does not exist, the set has none of the sequences, or a setting
+                makes no sense.
         """
+        _check(config)
         protocol = load_protocol(config.protocol)
         check_methods(config.methods)
         methods = list(dict.fromkeys(config.methods)) or [_fitting_preset()]
@@ -59,6 +61,17 @@ class Bench:
             if not self.protocol.splats.sequences or sequence in self.protocol.splats.sequences:
                 for method in self.methods:
                     yield Job(self.config, sequence, method, self.base)
+
+
+def _check(config: BenchConfig) -> None:
+    if config.output_dir.exists() and not config.output_dir.is_dir():
+        raise Das3rError(f"{config.output_dir} is a file. Name a folder for the report (--output-dir).")
+    if config.max_iterations is not None and config.max_iterations < 1:
+        raise Das3rError(
+            f"No method can be trained for {config.max_iterations} steps (--max-iterations): take 1 or more."
+        )
+    if config.num_frames is not None and config.num_frames < 2:
+        raise Das3rError(f"No video has {config.num_frames} frames (--num-frames): take 2 or more.")
 
 
 def _fitting_preset() -> Base:

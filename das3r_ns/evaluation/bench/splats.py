@@ -26,7 +26,8 @@ from das3r_ns.evaluation.metrics import psnr_paper, psnr_static
 from das3r_ns.evaluation.plates import masks_at, observed_at, reprojected_observed, score_plates, to_size
 from das3r_ns.evaluation.poses import carried_poses, refined_pose, trained_poses
 from das3r_ns.evaluation.training import train
-from das3r_ns.frontend.export import MOVES, overlay
+from das3r_ns.frontend.binary_masks import MOVES
+from das3r_ns.frontend.drawing import overlay
 from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.frontend.video import open_clip

@@ -138,7 +138,8 @@ def side_by_side(results: Mapping[str, Any]) -> Table | None:
     metrics = [metric for metric in metrics if any(value(method, metric.key) is not None for method in methods)]
     baseline = next((method for method in ("splatfacto", *methods) if method in methods), methods[0])
     names = [metric.key for metric in metrics] + [f"psnr_static over {baseline}"]
-    title = f"Methods side by side (what each adds): means over the {len(common)} sequences that all of them did"
+    over = f"means over the {len(common)} sequences that all of them did" if len(common) > 1 else common[0]
+    title = f"Methods side by side (what each adds): {over}"
     table = Table("methods", title, ["method", *names], [*(m.digits for m in metrics), 2])
     reference = value(baseline, "psnr_static")
     for method in methods:

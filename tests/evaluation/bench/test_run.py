@@ -56,6 +56,20 @@ class Measure:
 DOG = [("dog", "front-end"), ("dog", "das3r-light"), ("dog", "splatfacto")]
 
 
+@pytest.mark.parametrize(
+    ("changes", "option"), [({"max_iterations": 0}, "--max-iterations"), ({"num_frames": 1}, "--num-frames")]
+)
+def test_settings_that_make_no_sense_are_refused(davis: Path, changes: dict, option: str) -> None:
+    with pytest.raises(Das3rError, match=option):
+        Bench.plan(config(davis, **changes))
+
+
+def test_a_file_is_no_output_folder(davis: Path) -> None:
+    (davis.parent / "out").touch()
+    with pytest.raises(Das3rError, match="out is a file"):
+        run_bench(config(davis), Progress(), Measure())
+
+
 def test_das3r_comes_first_and_only_the_papers_eight_are_trained(davis: Path) -> None:
     measure = Measure()
     results = run_bench(config(davis), Progress(), measure)

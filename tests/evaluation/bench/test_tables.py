@@ -139,11 +139,13 @@ class Page(HTMLParser):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.addresses: list[str] = []
+        self.ids: list[str] = []
         self.open: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
         if tag not in ("meta", "img", "polyline", "circle"):
             self.open.append(tag)
 
@@ -170,7 +172,10 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: Path) -> None:
     text = (report / "bench.html").read_text()
     page = Page(text)
     assert page.open == []
-    assert len(page.addresses) == 3 and all(a.startswith("data:image/jpeg;base64,") for a in page.addresses)
+    outside = [address for address in page.addresses if not address.startswith("#")]
+    assert len(outside) == 3 and all(address.startswith("data:image/jpeg;base64,") for address in outside)
+    inside = [address[1:] for address in page.addresses if address.startswith("#")]
+    assert len(inside) == 6 and set(inside) <= set(page.ids) and len(set(page.ids)) == len(page.ids)
     assert not re.search(r"https?://|url\(|@import|<script", text)
     for expected in (
         "DAVIS &amp; friends",
@@ -181,6 +186,20 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: Path) -> None:
     ):
         assert expected in text
     assert "clean render, splatfacto: no picture" in text and text.count("<svg") == 2
+
+
+def test_the_page_tells_what_was_asked_for_and_every_machine(tmp_path: Path) -> None:
+    values = results()
+    values["options"] |= {"max_iterations": 1, "strict": True, "num_frames": None}
+    values["options"]["front_end"] = {"long_side": 256, "max_frames": 150, "batch_size": 0}
+    values["records"]["dog"]["das3r-light"]["machine"] = MACHINE | {"gpu": "another <one>"}
+    write_report(values, load_protocol("davis"), tmp_path)
+    text = (tmp_path / "bench.html").read_text()
+    assert "Options: --strict, --max-iterations 1, --long-side 256.<" in text
+    assert "GPU gpu, " in text and "GPU another &lt;one&gt;, " in text
+    values["options"] = results()["options"]
+    write_report(values, load_protocol("davis"), tmp_path)
+    assert "Options: the defaults.<" in (tmp_path / "bench.html").read_text()
 
 
 def test_json_and_csv_hold_the_same_figures(report: Path) -> None:
