@@ -10,7 +10,7 @@ import base64
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ from nerfstudio.viewer.viewer_elements import (
 from torch import Tensor
 
 from das3r_ns.camera import scaled_intrinsics, view_matrix
+from das3r_ns.trainer import cpu_settings
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -225,7 +226,7 @@ class ViewerPanel(ViewerControl):
                 and the pose refinement of that frame is not its own.
         """
         camera.metadata = None
-        with _uninterrupted():
+        with _uninterrupted(), cpu_settings() if model.device.type == "cpu" else nullcontext():
             return self._outputs(model, camera)
 
     def _outputs(self, model: Das3rModel, camera: Cameras) -> dict[str, Tensor]:
