@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +225,11 @@ class ViewerPanel(ViewerControl):
                 and the pose refinement of that frame is not its own.
         """
         camera.metadata = None
-        with _uninterrupted(), cpu_settings() if model.device.type == "cpu" else nullcontext():
+        if self.is_rendering():
+            # Nerfstudio traces the thread to break it off at any line of Python when the camera moves. In the middle of
+            # numba's imports, say, that leaves a thread that can never render again; and a render is soon done.
+            sys.settrace(None)
+        with cpu_settings() if model.device.type == "cpu" else nullcontext():
             return self._outputs(model, camera)
 
     def _outputs(self, model: Das3rModel, camera: Cameras) -> dict[str, Tensor]:
@@ -359,17 +362,3 @@ class ViewerPanel(ViewerControl):
         jpeg = base64.b64encode(cv2.imencode(".jpg", small)[1].tobytes()).decode()
         name = self.frames.dataset.image_filenames[index].name
         self.thumbnail.content = f"![frame {index}](data:image/jpeg;base64,{jpeg})\n\nInput: {name}"
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Keep the viewer from breaking off this thread's work at any line of Python, as it does when the camera moves.
-
-    In the middle of numba's imports, say, that would leave a thread that can never render again.
-    """
-    trace = sys.gettrace()
-    sys.settrace(None)
-    try:
-        yield
-    finally:
-        sys.settrace(trace)
