@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.model_components.lib_bilagrid import BilateralGrid, total_variation_loss
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.colors import get_color
@@ -29,6 +30,7 @@ from das3r_ns.staticness import (
     static_weight_posterior,
     staticness_prior,
 )
+from das3r_ns.viewer import ViewerPanel
 
 __all__ = ["Das3rModel", "Das3rModelConfig"]
 
@@ -79,6 +81,7 @@ class Das3rModel(SplatfactoModel):
         self.static_psnr = float("-inf")
         measured = metadata.get("measured_depth")
         self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
+        self.viewer_panel = ViewerPanel()  # nerfstudio's viewer looks for it among the model's attributes
 
     def initial_opacities(self, count: int, staticness: Float[Tensor, "N 1"] | None) -> dict[str, Tensor]:
         """Raw opacity and staticness logits of the seeds; a seed without a known staticness is static.
@@ -164,6 +167,7 @@ class Das3rModel(SplatfactoModel):
         chosen: Bool[Tensor, " N"] | slice = slice(None),
         with_aux: bool = False,
         with_depth: bool = False,
+        raw: bool = False,
     ) -> tuple[Float[Tensor, "1 H W C"], Float[Tensor, "1 H W 1"], dict[str, Any]]:
         """Rasterise from one camera at the resolution of this step.
 
@@ -172,6 +176,7 @@ class Das3rModel(SplatfactoModel):
             chosen: Which Gaussians to draw.
             with_aux: Also render staticness and expected depth.
             with_depth: Also render expected depth.
+            raw: Draw with the raw opacities, as if all were static.
 
         Returns:
             Channels RGB [| staticness] [| depth] before the background, accumulation, and the rasteriser's info.
@@ -183,11 +188,12 @@ class Das3rModel(SplatfactoModel):
             degree = min(self.step // config.sh_degree_interval, config.sh_degree)
         else:
             colors, degree = torch.sigmoid(params["features_dc"]), None
+        opacity = torch.sigmoid(params["opacities"]) if raw else self.effective_opacity()
         return rasterization(
             means=params["means"][chosen],
             quats=params["quats"][chosen],
             scales=torch.exp(params["scales"][chosen]),
-            opacities=self.effective_opacity()[chosen].squeeze(-1),
+            opacities=opacity[chosen].squeeze(-1),
             colors=colors[chosen],
             viewmats=self.view_matrix(camera),
             Ks=k.to(self.device),
@@ -200,6 +206,17 @@ class Das3rModel(SplatfactoModel):
             rasterize_mode=config.rasterize_mode,
             extra=self.staticness[chosen].clamp(0, 1) if with_aux else None,
         )
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Outputs of one camera; of those that the viewer asks for, what its controls say (das3r_ns.viewer).
+
+        Args:
+            camera: One camera.
+            obb_box: Gaussians outside are left out.
+        """
+        self.set_crop(obb_box)
+        camera = camera.to(self.device)
+        return self.viewer_panel.outputs(self, camera) if self.viewer_panel.is_rendering() else self.get_outputs(camera)
 
     def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Render one camera.
@@ -224,19 +241,26 @@ class Das3rModel(SplatfactoModel):
         outputs = {"rgb": rgb, "accumulation": alpha[0], "background": background}
         return outputs | ({"depth": render[0, ..., 3:]} if self.learns_depth else {})
 
-    def evaluation_outputs(self, camera: Cameras) -> dict[str, Tensor]:
+    def evaluation_outputs(
+        self, camera: Cameras, shown: Bool[Tensor, " N"] | None = None, raw: bool = False
+    ) -> dict[str, Tensor]:
         """Everything a viewer can show.
 
         ``staticness`` is the mean staticness of what is drawn. ``dynamic_probability`` is 1 minus the mean staticness
         of what *would* be drawn at the raw opacities: movers are transparent in the former and show in the latter. It
         is about the whole video, since a scene of Gaussians has no time: 1 where, seen from here, something moved at
         some moment. It is 0 where nothing is drawn, and everywhere once the movers have been pruned.
+
+        Args:
+            camera: One camera.
+            shown: Which Gaussians to show; all where None.
+            raw: Draw them with their raw opacities, as if all were static.
         """
-        chosen = self._cropped()
+        chosen = self._cropped(shown)
         background = self._get_background_color()
         if not isinstance(chosen, slice) and not chosen.any():
             return self._empty_outputs(camera, background)
-        render, alpha, _ = self.render(camera, chosen, with_aux=True)
+        render, alpha, _ = self.render(camera, chosen, with_aux=True, raw=raw)
         rgb = (render[..., :3] + (1 - alpha) * background)[0].clamp(0.0, 1.0)
         shown = alpha[0].clamp_min(1e-6)
         staticness = torch.where(alpha[0] > 0, render[0, ..., 3:4] / shown, 0.0)
@@ -276,8 +300,11 @@ class Das3rModel(SplatfactoModel):
         )
         return torch.where(alpha > 0, render / alpha.clamp_min(1e-6), 0.0)[0].clamp(0.0, 1.0)
 
-    def _cropped(self) -> Bool[Tensor, " N"] | slice:
-        return slice(None) if self.crop_box is None else self.crop_box.within(self.means).reshape(-1)
+    def _cropped(self, shown: Bool[Tensor, " N"] | None) -> Bool[Tensor, " N"] | slice:
+        if self.crop_box is None:
+            return slice(None) if shown is None else shown
+        within = self.crop_box.within(self.means).reshape(-1)
+        return within if shown is None else within & shown
 
     @staticmethod
     def _empty_outputs(camera: Cameras, background: Float[Tensor, "3"]) -> dict[str, Tensor]:
@@ -287,14 +314,18 @@ class Das3rModel(SplatfactoModel):
         return {"rgb": rgb, "background": rgb} | dict.fromkeys(names, nothing)
 
     def static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
-        """Static weight of a batch at the resolution of this step: soft if there is one, else the mask, else 1."""
+        """Static weight of a batch at the resolution of this step."""
+        return self._downscale_if_required(self.given_static_weight(batch))
+
+    def given_static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
+        """Static weight that the data give: soft if there is one, else the mask, else 1."""
         if "static_weight" in batch:
             weight = batch["static_weight"]
         elif "mask" in batch:
             weight = batch["mask"].float()
         else:
             weight = torch.ones(*batch["image"].shape[:2], 1)
-        return self._downscale_if_required(weight.to(self.device))
+        return weight.to(self.device)
 
     def get_metrics_dict(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Any]:
         """PSNR over the static weight, the number of Gaussians and their mean staticness."""

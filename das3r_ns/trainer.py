@@ -193,7 +193,7 @@ class Das3rTrainer(Trainer):
 
 @contextmanager
 def cpu_settings() -> Iterator[None]:
-    """Fast training on a CPU: all cores for the rasteriser, one for torch's many small operations.
+    """Fast training and rendering on a CPU: all cores for the rasteriser, one for torch's many small operations.
 
     OpenMP's threads spin while they wait for each other: on two cores shared with other programs a step took 3.4 times
     the CPU time with two torch threads. The rasteriser's kernels meet once a pass and do not spin.
