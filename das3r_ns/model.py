@@ -222,8 +222,8 @@ class Das3rModel(SplatfactoModel):
         """Render one camera.
 
         Returns:
-            ``rgb`` [H, W, 3] and ``accumulation`` [H, W, 1]; in evaluation also ``depth``, ``staticness`` and
-            ``dynamic_probability`` (see :meth:`evaluation_outputs`); ``background``.
+            ``rgb`` [H, W, 3], ``accumulation`` [H, W, 1] and ``background``; in training also ``depth`` where there is
+            any to learn from, in evaluation everything of :meth:`evaluation_outputs`.
         """
         if not self.training:
             return self.evaluation_outputs(camera)

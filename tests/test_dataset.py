@@ -100,3 +100,16 @@ def test_only_training_may_run_the_front_end(
     monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_a, **_k: small_outputs(tmp_path, 1))
     manager = Das3rDataManagerConfig().setup(device="cpu", test_mode=test_mode)
     assert manager.dataparser.config.require_cache is needs_cache
+
+
+def test_training_images_carry_the_depth_that_was_measured(demo_video, oracle_front_end) -> None:
+    parser = Das3rVideoDataParserConfig(data=demo_video.folder / "frames", eval_split="paper", max_points=2000)
+    manager = Das3rDataManagerConfig(dataparser=parser).setup(device="cpu")
+    _, batch = manager.next_train(0)
+    frame = manager.train_dataset.metadata["frame_indices"][batch["image_idx"]]
+    depth, confidence = batch["measured_depth"].float().unbind(-1)
+    scale = manager.train_dataparser_outputs.dataparser_scale
+    np.testing.assert_allclose(depth, demo_video.estimate.depth[frame] * scale, rtol=1e-3)
+    np.testing.assert_array_equal(confidence, demo_video.estimate.confidence[frame])
+    # What a held-out frame shows must not train.
+    assert "measured_depth" not in manager.next_eval(0)[1]

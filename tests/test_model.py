@@ -201,3 +201,31 @@ def test_a_seed_without_staticness_is_static(make_trainer, monkeypatch):
     model.kwargs["metadata"].pop("points3D_staticness")
     model.populate_modules()
     assert (model.staticness > 0.97).all()
+
+
+def training_losses(trainer) -> dict[str, torch.Tensor]:
+    """Losses of one training frame, before the first step."""
+    trainer.pipeline.model.optimizers = trainer.optimizers.optimizers  # as nerfstudio does at the start of a step
+    return trainer.pipeline.get_train_loss_dict(0)[1]
+
+
+def test_depth_is_learnt_where_it_was_measured(make_trainer, demo_video):
+    guessed = dataclasses.replace(demo_video.estimate, confidence=np.zeros_like(demo_video.estimate.confidence))
+    assert training_losses(make_trainer())["depth_loss"] >= 0
+    assert "depth_loss" not in training_losses(make_trainer(video=dataclasses.replace(demo_video, estimate=guessed)))
+    assert "depth_loss" not in training_losses(make_trainer(depth_weight=0.0))
+    assert "depth_loss" not in training_losses(make_trainer(paper=True))
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.4])
+def test_measured_depth_pulls_gaussians_to_where_they_belong(make_trainer, factor: float):
+    trainer = make_trainer()
+    model = trainer.pipeline.model
+    eye = trainer.pipeline.datamanager.train_dataset.cameras.camera_to_worlds[:, :, 3].mean(dim=0)
+    away = model.means.detach() - eye
+    model.means.data = eye + factor * away
+    training_losses(trainer)["depth_loss"].backward()
+    step = -(model.means.grad * away).sum(dim=-1)
+    step = step[step != 0]
+    assert len(step) > 0.5 * len(away)  # most are in the picture
+    assert (step.sign() == np.sign(1 - factor)).float().mean() > 0.8
