@@ -79,7 +79,7 @@ class PairPredictions:
                 value = getattr(self, item.name)
                 if isinstance(value, Tensor) and not bool(torch.isfinite(value[e]).all()):
                     raise Das3rError(
-                        f"The network's prediction for frames {first_frame + i} and {first_frame + j} holds values that "
-                        f"are not numbers ({item.name}). Run it in float32 (half precision overflows), or verify the checkpoint with "
-                        "'das3r weights'."
+                        f"The network's prediction for frames {first_frame + i} and {first_frame + j} holds values "
+                        f"that are not numbers ({item.name}). Run it in float32 (half precision overflows), or verify "
+                        "the checkpoint with 'das3r weights'."
                     )

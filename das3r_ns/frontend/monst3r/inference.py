@@ -196,8 +196,8 @@ class _Work:
         known = f" (and {len(self.pairs) - len(self.new)} known)" if len(self.new) < len(self.pairs) else ""
         progress.say(
             f"Network: {len(frames)} frames, {len(self.new)} directed pairs{known} of {self.width} x {self.height} "
-            f"pixels, {batch} at once, on {self.device} in {self.compute.precision}; about {on_device / 1e9:.1f} GB of {where} "
-            f"and {self._result_bytes() / 1e9:.1f} GB for the results, about {in_words(seconds)}."
+            f"pixels, {batch} at once, on {self.device} in {self.compute.precision}; about {on_device / 1e9:.1f} GB "
+            f"of {where} and {self._result_bytes() / 1e9:.1f} GB for the results, about {in_words(seconds)}."
         )
 
     def _result_bytes(self) -> int:
