@@ -92,7 +92,7 @@ def estimate(
     seen = framed if how.crop else images
     small = shrink(seen, FLOW_LONG_SIDE)
     held = Held.of(known, how, (width, height))
-    work = _Work(network, framed, small, windows, pairs, compute, config.batch_size, progress, held)
+    work = _Work(network, framed, small, windows, pairs, compute, config, progress, held)
     del network  # so that it can go as soon as it is done with
     aligned, flows = work.align()
     for message in aligned.messages:
@@ -147,7 +147,7 @@ class _Work:
     pairs: list[list[Pair]]
     """Of each window, counted from its first frame."""
     compute: Compute
-    batch_size: int
+    config: FrontEndConfig
     progress: Progress
     held: Held
 
@@ -162,7 +162,7 @@ class _Work:
         flows: PairFlows | None = None
         results: list[AlignmentResult] = []
         predictions: PairPredictions | None = None
-        settings = AlignmentConfig(device=str(self.compute.device))
+        settings = AlignmentConfig(focal=self.config.focal, device=str(self.compute.device))
         for number, window in enumerate(self.windows):
             if len(self.windows) > 1:
                 self.progress.say(
@@ -194,7 +194,7 @@ class _Work:
             self.pairs[number],
             self.progress,
             compute=self.compute,
-            batch_size=self.batch_size,
+            batch_size=self.config.batch_size,
             tokens=tokens,
             first_frame=window.start,
             earlier=earlier,
@@ -227,9 +227,15 @@ class _Work:
             focal = None if self.held.focals is None else float(np.median(self.held.focals))
             return refine_with_flow(joined, flows, None if static is None else _resize(static, shape), focal)
 
-        placed = self.held.c2w_cv is not None
+        placed, shared = self.held.c2w_cv is not None, self.config.focal == "shared"
         with self.progress.stage("Joining windows"), threadpool_limits(limits=1, user_api="blas"):
-            return join_windows(results, self.windows, refine=None if placed else refine, placed=placed)
+            return join_windows(
+                results,
+                self.windows,
+                shared_focal=shared and self.held.focals is None,
+                refine=None if placed or not shared else refine,  # the refinement knows one focal only
+                placed=placed,
+            )
 
     def _release(self) -> None:
         gc.collect()
