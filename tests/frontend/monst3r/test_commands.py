@@ -45,7 +45,7 @@ def masks(data: Path, output: Path, checkpoint: Path, *more: str) -> list[str]:
 def test_ns_train_runs_through(
     data: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `ns-train das3r-light --pipeline.datamanager.dataparser.front-end.front-end monst3r ...checkpoint TINY`."""
+    """As `ns-train das3r-light --pipeline.datamanager.dataparser.front-end monst3r ...front-end.checkpoint TINY`."""
     config = trainer_config("das3r-light")
     config.data, config.output_dir, config.timestamp = data, tmp_path / "outputs", "now"
     config.max_num_iterations, config.vis = 3, "tensorboard"
