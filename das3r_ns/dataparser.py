@@ -9,10 +9,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import torch
+import tyro
 from jaxtyping import Float
 from nerfstudio.cameras.camera_utils import auto_orient_and_center_poses
 from nerfstudio.cameras.cameras import Cameras, CameraType
@@ -21,7 +22,7 @@ from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
 from das3r_ns.errors import Das3rError, Das3rExit
-from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.config import FrontEndConfig, FrontEndName
 
 if TYPE_CHECKING:
     from das3r_ns.frontend.run import PreparedScene
@@ -42,6 +43,14 @@ MAX_DEPTH = 6e4
 
 
 @dataclass
+class FrontEndOptions(FrontEndConfig):
+    """The front end's settings on nerfstudio's command lines, where its name has a short spelling besides the full one:
+    ``--pipeline.datamanager.dataparser.front-end monst3r`` for ``...front-end.front-end monst3r``."""
+
+    front_end: Annotated[FrontEndName, tyro.conf.arg(aliases=("--pipeline.datamanager.dataparser.front-end",))] = "auto"
+
+
+@dataclass
 class Das3rVideoDataParserConfig(DataParserConfig):
     """A video (a folder of frames or a video file); cameras, depth and masks come from das3r's front end."""
 
@@ -49,7 +58,7 @@ class Das3rVideoDataParserConfig(DataParserConfig):
     """target class to instantiate"""
     data: Path = Path()
     """Folder of frames (jpg, png, webp) or video file."""
-    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    front_end: FrontEndConfig = field(default_factory=FrontEndOptions)
     """How cameras, depth and what moves are found."""
     eval_split: EvalSplit = "none"
     """Frames held out for evaluation: 'none' trains and evaluates on all of them; 'paper' holds out frames 5, 15, 25,

@@ -34,7 +34,7 @@ FRONT_ENDS = {
         "das3r_ns.frontend.monst3r.front_end",
         1,
         "a network for pairs of frames, then global alignment",
-        ("network_size", "pair_graph", "window", "window_overlap", "precision"),
+        ("network_size", "pair_graph", "focal", "window", "window_overlap", "precision"),
     ),
 }
 

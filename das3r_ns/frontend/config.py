@@ -32,6 +32,8 @@ class FrontEndConfig:
     pair_graph: str = "swinstride-5-noncyclic"
     """Which frames the network sees together: KIND-WINDOW[-noncyclic] of swin, swinstride, swin2stride, swinskip_start
     or logwin; oneref-FRAME; or complete. Windows are fitted to the length of the clip."""
+    focal: Literal["shared", "per_frame"] = "shared"
+    """One focal for all frames, or with the network one for each (a lens that zooms)."""
     window: int = 100
     """Frames that are predicted and aligned together; longer videos are done in overlapping windows, which bounds the
     memory they take."""

@@ -7,12 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.pairs import Pair
+
+if TYPE_CHECKING:
+    import torch
 
 AGREEMENT = 1.0
 """Pixels by which a flow may miss its start on the way back and still count as right."""
@@ -88,25 +92,23 @@ def picture_texture(grey: UInt8[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     return (np.sqrt(np.maximum(eigenvalue, 0.0)) * (255 / 2)).astype(np.float16)
 
 
-def pick_flow(on_gpu: bool) -> tuple[Callable[..., PairFlows], str]:
+def pick_flow(device: torch.device) -> tuple[Callable[..., PairFlows], str]:
     """The best optical flow at hand: RAFT where there is a GPU and its weights were downloaded, else DIS.
 
     On a CPU RAFT takes seconds for a pair, and there are hundreds.
 
     Args:
-        on_gpu: Whether to work on the GPU.
+        device: Where to work.
 
     Returns:
         A function like :func:`dis_flow`, and what it is called.
     """
-    if on_gpu:
-        import torch
-
+    if device.type == "cuda":
         from das3r_ns.frontend.raft import load_raft, raft_flow, raft_weights
 
         path = raft_weights()
         if path is not None:
-            return partial(raft_flow, load_raft(path, torch.device("cuda"))), "RAFT"
+            return partial(raft_flow, load_raft(path, device)), "RAFT"
     return dis_flow, "DIS"
 
 

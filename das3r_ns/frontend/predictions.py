@@ -65,8 +65,11 @@ class PairPredictions:
         """Width W of the predictions, in pixels."""
         return self.points1.shape[2]
 
-    def check_finite(self) -> None:
+    def check_finite(self, first_frame: int = 0) -> None:
         """Make sure that every number is one, pair by pair so that little memory is needed.
+
+        Args:
+            first_frame: Number of the first frame in the video, for the message.
 
         Raises:
             Das3rError: A value is not finite; names the pair.
@@ -76,7 +79,7 @@ class PairPredictions:
                 value = getattr(self, item.name)
                 if isinstance(value, Tensor) and not bool(torch.isfinite(value[e]).all()):
                     raise Das3rError(
-                        f"The network's prediction for frames {i} and {j} holds values that are not numbers "
-                        f"({item.name}). Run it in float32 (half precision overflows), or verify the checkpoint with "
-                        "'das3r weights'."
+                        f"The network's prediction for frames {first_frame + i} and {first_frame + j} holds values "
+                        f"that are not numbers ({item.name}). Run it in float32 (half precision overflows), or verify "
+                        "the checkpoint with 'das3r weights'."
                     )

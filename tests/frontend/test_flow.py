@@ -88,11 +88,11 @@ def test_a_section_counts_from_its_first_frame() -> None:
 def test_dis_where_raft_is_not_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert raft_weights() is None
-    assert pick_flow(on_gpu=True) == pick_flow(on_gpu=False) == (dis_flow, "DIS")
+    assert pick_flow(torch.device("cuda")) == pick_flow(torch.device("cpu")) == (dis_flow, "DIS")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "raft_large_C_T_SKHT_V2-ff5fadd5.pth").touch()
     assert raft_weights() is not None
-    assert pick_flow(on_gpu=False) == (dis_flow, "DIS"), "seconds for a pair, on a CPU"
+    assert pick_flow(torch.device("cpu")) == (dis_flow, "DIS"), "seconds for a pair, on a CPU"
 
 
 class KnownFlow(nn.Module):

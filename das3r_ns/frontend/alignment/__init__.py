@@ -30,6 +30,7 @@ def global_align(
     known_focal: float | Float[np.ndarray, " N"] | None = None,
     static_weight: Float[np.ndarray, "N H W"] | None = None,
     on_progress: Callable[[str], None] = lambda stage: None,
+    first_frame: int = 0,
 ) -> AlignmentResult:
     """Bring the predictions of all pairs into one scene.
 
@@ -46,6 +47,7 @@ def global_align(
         static_weight: Probability that a pixel is static, at the resolution of the predictions; from the network's
             own dynamic probability where there is one, if None.
         on_progress: Called with a few words at the start of each stage.
+        first_frame: Number of the first frame in the video, for messages.
 
     Returns:
         Cameras, focals, depth, confidence, dynamic probability, and messages for the user; every number is finite.
@@ -55,9 +57,10 @@ def global_align(
     """
     config = config or AlignmentConfig()
     n, height, width = predictions.num_frames, predictions.height, predictions.width
-    predictions.check_finite()
+    predictions.check_finite(first_frame)
     missing = sorted(set(range(n)) - {frame for pair in predictions.pairs for frame in pair})
     if missing:
+        missing = [first_frame + frame for frame in missing]
         raise Das3rError(f"Frames {missing} are in no pair, so that nothing is known of them. Take another pair graph.")
     if known_c2w_cv is not None and known_c2w_cv.shape != (n, 4, 4):
         raise Das3rError(f"There are {len(known_c2w_cv)} known poses for {n} frames; there must be one for each.")
@@ -77,4 +80,4 @@ def global_align(
         if known_c2w_cv is not None or focals is not None:
             raise Das3rError("The official objective cannot keep known poses or a known focal; take 'robust'.")
         return align_officially(predictions, flows, config.focal == "shared", config.device, on_progress)
-    return align_robustly(predictions, flows, config, known_c2w_cv, focals, static_weight, on_progress)
+    return align_robustly(predictions, flows, config, known_c2w_cv, focals, static_weight, on_progress, first_frame)

@@ -28,5 +28,5 @@ class AlignmentConfig:
     """Share of the depth by which a point may lie in front of what another frame sees there before it is doubted."""
     dynamic_aggregation: Literal["weighted", "mean"] = "weighted"
     """Whether pairs speak on what moves by their confidence, or all alike as officially."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the depth of all pixels is computed."""
+    device: str = "auto"
+    """Where the depth of all pixels is computed: auto, cpu, cuda, cuda:1, ..."""

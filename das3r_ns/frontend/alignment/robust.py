@@ -33,6 +33,7 @@ def align_robustly(
     known_focal: Float[np.ndarray, " N"] | None,
     static_weight: Float[np.ndarray, "N H W"] | None,
     on_progress: Callable[[str], None],
+    first_frame: int,
 ) -> AlignmentResult:
     """See :func:`das3r_ns.frontend.alignment.global_align`."""
     height, width = predictions.height, predictions.width
@@ -58,10 +59,10 @@ def align_robustly(
     )
     state = solver.solve(state)
     shares = solver.robust_shares(state)
-    messages = _doubtful_pairs(predictions, shares)
+    messages = _doubtful_pairs(predictions, shares, first_frame)
     lost = _lost_frames(samples.views, shares)
     if known_c2w_cv is None:
-        state, more = _place_lost(state, lost)
+        state, more = _place_lost(state, lost, first_frame)
         messages += more
         state = _normalised(state)
     on_progress("depth of all pixels")
@@ -90,11 +91,12 @@ def _given_poses(state: State, known: Float[np.ndarray, "N 4 4"]) -> State:
     return State(np.asarray(known, dtype=np.float64), state.focals, moved.depth, moved.pair_from_world)
 
 
-def _doubtful_pairs(predictions: PairPredictions, shares: Float[np.ndarray, "E 2"]) -> list[str]:
+def _doubtful_pairs(predictions: PairPredictions, shares: Float[np.ndarray, "E 2"], first_frame: int) -> list[str]:
     doubtful = [pair for pair, share in zip(predictions.pairs, shares, strict=True) if share.min() < LOST_SHARE]
     if not doubtful:
         return []
-    names = ", ".join(f"({i}, {j})" for i, j in doubtful[:5]) + (", ..." if len(doubtful) > 5 else "")
+    named = ", ".join(f"({first_frame + i}, {first_frame + j})" for i, j in sorted(doubtful)[:5])
+    names = named + (", ..." if len(doubtful) > 5 else "")
     return [f"{len(doubtful)} of {len(predictions.pairs)} pairs fit no common scene and were left out: {names}."]
 
 
@@ -102,7 +104,7 @@ def _lost_frames(views: list[list[tuple[int, int]]], shares: Float[np.ndarray, "
     return [n for n, seen in enumerate(views) if max((shares[view] for view in seen), default=0.0) < LOST_SHARE]
 
 
-def _place_lost(state: State, lost: list[int]) -> tuple[State, list[str]]:
+def _place_lost(state: State, lost: list[int], first_frame: int) -> tuple[State, list[str]]:
     """Give frames that no pair places a camera between their neighbours'."""
     n = len(state.c2w)
     found = [k for k in range(n) if k not in lost]
@@ -118,7 +120,7 @@ def _place_lost(state: State, lost: list[int]) -> tuple[State, list[str]]:
     c2w[lost, :3, :3] = Slerp(found, Rotation.from_matrix(c2w[found, :3, :3]))(times).as_matrix()
     for axis in range(3):
         c2w[lost, axis, 3] = np.interp(lost, found, c2w[found, axis, 3])
-    names = ", ".join(map(str, lost))
+    names = ", ".join(str(first_frame + frame) for frame in lost)
     return State(c2w, state.focals, state.depth, state.pair_from_world), [
         f"The predictions of frame {names} fit none of the others; its camera is taken to lie between its neighbours'."
     ]

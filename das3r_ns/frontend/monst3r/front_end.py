@@ -92,7 +92,7 @@ def estimate(
     seen = framed if how.crop else images
     small = shrink(seen, FLOW_LONG_SIDE)
     held = Held.of(known, how, (width, height))
-    work = _Work(network, framed, small, windows, pairs, compute, config.batch_size, progress, held)
+    work = _Work(network, framed, small, windows, pairs, compute, config, progress, held)
     del network  # so that it can go as soon as it is done with
     aligned, flows = work.align()
     for message in aligned.messages:
@@ -147,26 +147,28 @@ class _Work:
     pairs: list[list[Pair]]
     """Of each window, counted from its first frame."""
     compute: Compute
-    batch_size: int
+    config: FrontEndConfig
     progress: Progress
     held: Held
 
     def align(self) -> tuple[AlignmentResult, PairFlows]:
         """Cameras and depth of the whole clip, and its optical flow.
 
-        Only one window's predictions exist at a time. The network stays for the next window, on the CPU while another
+        Only one window's predictions exist at a time, and the next one's take their place: pairs that both have are
+        predicted once. The network stays for the next window, on the CPU while another
         one is aligned; tokens of frames that the next window has too are kept, so each frame is encoded once.
         """
         tokens: dict[int, Tensor] = {}
         flows: PairFlows | None = None
         results: list[AlignmentResult] = []
-        settings = AlignmentConfig(device="cuda" if self.compute.device.type == "cuda" else "cpu")
+        predictions: PairPredictions | None = None
+        settings = AlignmentConfig(focal=self.config.focal, device=str(self.compute.device))
         for number, window in enumerate(self.windows):
             if len(self.windows) > 1:
                 self.progress.say(
                     f"Window {number + 1} of {len(self.windows)}: frames {window.start} to {window.stop - 1}."
                 )
-            predictions = self._predict(number, tokens)
+            predictions = self._predict(number, tokens, predictions)
             later = self.windows[number + 1] if number + 1 < len(self.windows) else range(0)
             for frame in [frame for frame in tokens if frame not in later]:
                 del tokens[frame]
@@ -174,13 +176,16 @@ class _Work:
             # After the first predictions: a network that is of no use shows there, before minutes go into flow.
             flows = flows or self._flow()
             with self.progress.stage("Alignment"):
-                results.append(global_align(predictions, flows.section(window), settings, **self.held.section(window)))
-            del predictions
-            self._release()
+                held = self.held.section(window)
+                results.append(
+                    global_align(predictions, flows.section(window), settings, **held, first_frame=window.start)
+                )
+        predictions = None
+        self._release()
         assert flows is not None
         return self._join(results, flows), flows
 
-    def _predict(self, number: int, tokens: dict[int, Tensor]) -> PairPredictions:
+    def _predict(self, number: int, tokens: dict[int, Tensor], earlier: PairPredictions | None) -> PairPredictions:
         assert self.network is not None
         window = self.windows[number]
         return predict_pairs(
@@ -189,9 +194,11 @@ class _Work:
             self.pairs[number],
             self.progress,
             compute=self.compute,
-            batch_size=self.batch_size,
+            batch_size=self.config.batch_size,
             tokens=tokens,
             first_frame=window.start,
+            earlier=earlier,
+            earlier_first=self.windows[number - 1].start if number else 0,
         )
 
     def _stow_network(self, last: bool) -> None:
@@ -204,7 +211,7 @@ class _Work:
 
     def _flow(self) -> PairFlows:
         pairs = strided_pairs(len(self.framed), STRIDES)
-        flow, name = pick_flow(self.compute.device.type == "cuda")
+        flow, name = pick_flow(self.compute.device)
         with self.progress.stage(f"Optical flow ({name})", len(pairs)) as advance:
             return flow(self.flow_images, pairs, advance)
 
@@ -220,9 +227,15 @@ class _Work:
             focal = None if self.held.focals is None else float(np.median(self.held.focals))
             return refine_with_flow(joined, flows, None if static is None else _resize(static, shape), focal)
 
-        placed = self.held.c2w_cv is not None
+        placed, shared = self.held.c2w_cv is not None, self.config.focal == "shared"
         with self.progress.stage("Joining windows"), threadpool_limits(limits=1, user_api="blas"):
-            return join_windows(results, self.windows, refine=None if placed else refine, placed=placed)
+            return join_windows(
+                results,
+                self.windows,
+                shared_focal=shared and self.held.focals is None,
+                refine=None if placed or not shared else refine,  # the refinement knows one focal only
+                placed=placed,
+            )
 
     def _release(self) -> None:
         gc.collect()

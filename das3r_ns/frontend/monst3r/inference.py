@@ -18,7 +18,7 @@ from das3r_ns.frontend.monst3r import compute as machine
 from das3r_ns.frontend.monst3r.compute import Compute
 from das3r_ns.frontend.monst3r.network import PairNetwork
 from das3r_ns.frontend.monst3r.preprocessing import network_input
-from das3r_ns.frontend.monst3r.results import NotFinite, Results
+from das3r_ns.frontend.monst3r.results import NotFinite, Results, take_places
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.frontend.predictions import PairPredictions
 from das3r_ns.progress import Progress
@@ -37,6 +37,8 @@ def predict_pairs(
     storage: torch.dtype = torch.float16,
     tokens: dict[int, Tensor] | None = None,
     first_frame: int = 0,
+    earlier: PairPredictions | None = None,
+    earlier_first: int = 0,
 ) -> PairPredictions:
     """Show the network every pair of frames.
 
@@ -54,9 +56,12 @@ def predict_pairs(
         storage: Type of the numbers that are kept. float16 has three digits, a tenth of what the network errs by.
         tokens: Tokens of frames that an earlier call has encoded; those encoded here are added.
         first_frame: Number of the first frame in the video, for messages, and in ``tokens``.
+        earlier: Predictions of another window of as many pairs, by an earlier call. Those of pairs that this one has
+            too are not computed again; the others are written over, so that no more memory is needed.
+        earlier_first: Its ``first_frame``.
 
     Returns:
-        Predictions in the order of ``pairs``, on the CPU.
+        Predictions on the CPU, in the order of ``pairs``; with ``earlier``, pairs known already are where they were.
 
     Raises:
         Das3rError: Frames of different sizes, too little memory, or values that are not finite.
@@ -64,10 +69,20 @@ def predict_pairs(
     progress = progress or Progress()
     _check(images, pairs)
     compute = compute or machine.choose_compute()
-    work = _Work(network, images, pairs, compute, {} if tokens is None else tokens, first_frame, storage)
+    new = list(range(len(pairs)))
+    if earlier is not None:
+        if len(earlier.pairs) != len(pairs):
+            raise ValueError(f"{len(pairs)} pairs cannot take the places of {len(earlier.pairs)} earlier ones")
+        pairs, new = take_places(pairs, earlier.pairs, first_frame - earlier_first)
+    work = _Work(network, images, pairs, compute, {} if tokens is None else tokens, first_frame, storage, new, earlier)
     while True:
         try:
             return work.run(progress, batch_size)
+        except torch.cuda.OutOfMemoryError:
+            raise Das3rError(
+                f"The GPU has too little memory for one pair of {work.width} x {work.height} pixels. Free it of other "
+                "programs, use smaller frames (--network-size 384), or the CPU (--device cpu)."
+            ) from None
         except NotFinite as found:
             safer = work.compute.safer()
             if safer is None:
@@ -112,6 +127,10 @@ class _Work:
     """Of encoded frames, by their number in the video."""
     first_frame: int
     storage: torch.dtype
+    new: list[int]
+    """Places of the pairs that are not known yet."""
+    earlier: PairPredictions | None
+    """Holds the others at their places."""
 
     def __post_init__(self) -> None:
         self.height, self.width = self.images[0].shape[:2]
@@ -122,8 +141,9 @@ class _Work:
 
     def run(self, progress: Progress, wanted_batch: int) -> PairPredictions:
         self.network.to(self.device)
-        frames = sorted({frame for pair in self.pairs for frame in pair})
-        order = mirrors_adjacent(self.pairs)
+        frames = sorted({frame for number in self.new for frame in self.pairs[number]})
+        new = set(self.new)
+        order = [number for number in mirrors_adjacent(self.pairs) if number in new]
         # Autocast keeps its copies of the weights until it ends, so it spans all batches.
         autocast = self.compute.autocast
         with torch.autocast(self.device.type, dtype=autocast) if autocast is not None else nullcontext():
@@ -142,7 +162,8 @@ class _Work:
 
     def _results(self) -> Results:
         shape = (self.height, self.width)
-        return Results(self.pairs, shape, self.network.config.mask_heads, self.storage, self.device)
+        masks = self.network.config.mask_heads
+        return Results(self.pairs, shape, masks, self.storage, self.device, self.earlier)
 
     def _probe(self, order: list[int], results: Results) -> tuple[float, float]:
         """Encode and decode the first pair; seconds that a frame and a directed pair take."""
@@ -154,7 +175,7 @@ class _Work:
                 self.tokens.pop(self._key(frame), None)
             encoding = self._timed(lambda: self._encode(todo, 1, lambda: None))
             decoding = self._timed(lambda: self._decode_all(order, len(order), results, lambda: None))
-        return encoding / max(1, len(todo)), decoding / len(order)
+        return encoding / max(1, len(todo)), decoding / max(1, len(order))
 
     def _timed(self, do: Callable[[], None]) -> float:
         start = time.perf_counter()
@@ -165,17 +186,18 @@ class _Work:
 
     def _announce(self, progress: Progress, frames: list[int], batch: int, encoding: float, decoding: float) -> None:
         missing = sum(self._key(frame) not in self.tokens for frame in frames)
-        seconds = missing * encoding + max(0, len(self.pairs) - 2) * decoding
+        seconds = missing * encoding + max(0, len(self.new) - 2) * decoding
         on_device = (
             machine.weight_bytes(self.network, self.compute)
             + batch * machine.pair_bytes(self.height, self.width, self.compute)
             + len(frames) * machine.token_bytes(self.network, self.height, self.width, self.compute)
         )
         where = "GPU memory" if self.device.type == "cuda" else "memory"
+        known = f" (and {len(self.pairs) - len(self.new)} known)" if len(self.new) < len(self.pairs) else ""
         progress.say(
-            f"Network: {len(frames)} frames, {len(self.pairs)} directed pairs of {self.width} x {self.height} pixels, "
-            f"{batch} at once, on {self.device} in {self.compute.precision}; about {on_device / 1e9:.1f} GB of {where} "
-            f"and {self._result_bytes() / 1e9:.1f} GB for the results, about {in_words(seconds)}."
+            f"Network: {len(frames)} frames, {len(self.new)} directed pairs{known} of {self.width} x {self.height} "
+            f"pixels, {batch} at once, on {self.device} in {self.compute.precision}; about {on_device / 1e9:.1f} GB "
+            f"of {where} and {self._result_bytes() / 1e9:.1f} GB for the results, about {in_words(seconds)}."
         )
 
     def _result_bytes(self) -> int:
@@ -183,7 +205,8 @@ class _Work:
         return len(self.pairs) * self.height * self.width * channels * self.storage.itemsize
 
     def _check_memory(self, batch: int) -> None:
-        needed, free = self._result_bytes(), machine.free_memory(torch.device("cpu"))
+        needed = 0 if self.earlier is not None else self._result_bytes()
+        free = machine.free_memory(torch.device("cpu"))
         if self.device.type == "cpu":
             needed += batch * machine.pair_bytes(self.height, self.width, self.compute)
         # Pages of the results that the first pair has touched are counted twice: a drop in the bucket.
@@ -216,14 +239,14 @@ class _Work:
         start = 0
         while start < len(order):
             chunk = order[start : start + batch]
+            fits = True
             try:
                 results.add(chunk, self._decode(chunk))
             except torch.cuda.OutOfMemoryError:
                 if batch == 1:
-                    raise Das3rError(
-                        f"The GPU has too little memory for one pair of {self.width} x {self.height} pixels. Free it "
-                        "of other programs, use smaller frames (--network-size 384), or the CPU (--device cpu)."
-                    ) from None
+                    raise
+                fits = False
+            if not fits:  # outside the handler, whose traceback would keep what the failed batch has taken
                 torch.cuda.empty_cache()
                 batch = max(1, batch // 2)
                 continue

@@ -29,6 +29,23 @@ class NotFinite(Exception):
         self.pair = pair
 
 
+def take_places(pairs: Sequence[Pair], earlier: Sequence[Pair], shift: int) -> tuple[list[Pair], list[int]]:
+    """Order pairs so that those which another list of as many holds too are where they are there.
+
+    Args:
+        pairs: To be ordered.
+        earlier: The other list, whose frames have numbers that are ``shift`` higher.
+
+    Returns:
+        The pairs in their new order, and the places of those that the other list does not hold.
+    """
+    wanted = set(pairs)
+    moved = [(i - shift, j - shift) for i, j in earlier]
+    rest = iter([pair for pair in pairs if pair not in set(moved)])
+    new = [place for place, pair in enumerate(moved) if pair not in wanted]
+    return [pair if pair in wanted else next(rest) for pair in moved], new
+
+
 @dataclass
 class _Underway:
     """A batch on its way from the GPU."""
@@ -47,9 +64,15 @@ class Results:
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], size: tuple[int, int], masks: bool, storage: torch.dtype, device: torch.device
+        self,
+        pairs: Sequence[Pair],
+        size: tuple[int, int],
+        masks: bool,
+        storage: torch.dtype,
+        device: torch.device,
+        earlier: PairPredictions | None = None,
     ) -> None:
-        """Make room.
+        """Make room, or take over that of ``earlier``.
 
         Args:
             pairs: Directed pairs.
@@ -57,16 +80,21 @@ class Results:
             masks: Whether there is a dynamic probability.
             storage: Type of the numbers kept.
             device: Where the network runs.
+            earlier: Predictions of as many pairs; written over where they are not those of ``pairs`` (see
+                :func:`take_places`).
         """
         self.pairs = list(pairs)
-        self.on_gpu = device.type == "cuda"
+        self.device = device
         self._underway: _Underway | None = None
         shapes = {
             name: (len(pairs), *size, 3) if name.startswith("pts3d") else (len(pairs), *size)
             for name in OUTPUTS
             if masks or name != "dynamic_mask1"
         }
-        self.maps = {name: torch.empty(shape, dtype=storage) for name, shape in shapes.items()}
+        self.maps = {
+            name: torch.empty(shape, dtype=storage) if earlier is None else getattr(earlier, OUTPUTS[name])
+            for name, shape in shapes.items()
+        }
 
     def add(self, numbers: list[int], outputs: dict[str, Tensor]) -> None:
         """Keep the outputs of a batch.
@@ -84,7 +112,7 @@ class Results:
         storage = next(iter(self.maps.values())).dtype
         limit = torch.finfo(storage).max
         small = {name: value.clamp(-limit, limit).to(storage) for name, value in kept.items()}
-        if not self.on_gpu:
+        if self.device.type != "cuda":
             self._write(numbers, small, finite)
             return
         pinned = {name: torch.empty_like(value, device="cpu", pin_memory=True) for name, value in small.items()}
@@ -93,7 +121,7 @@ class Results:
         flags = torch.empty_like(finite, device="cpu", pin_memory=True)
         flags.copy_(finite, non_blocking=True)
         arrived = torch.cuda.Event()
-        arrived.record()
+        arrived.record(torch.cuda.current_stream(self.device))  # of the GPU that copies, whichever is the current one
         self.flush()
         self._underway = _Underway(numbers, pinned, flags, arrived)
 

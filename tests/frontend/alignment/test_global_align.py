@@ -115,6 +115,20 @@ def test_not_finite_prediction_names_its_pair(align_scene, value: float) -> None
         global_align(align_scene.predictions)
 
 
+def test_messages_count_from_the_start_of_the_video(make_surface_scene, make_path) -> None:
+    scene = make_surface_scene(make_path(6, 0.3, 0.05))
+    wrong = [number for number, pair in enumerate(scene.predictions.pairs) if 4 in pair]
+    for points in (scene.predictions.points1, scene.predictions.points2):
+        points[wrong] = torch.randn(points[wrong].shape, generator=torch.Generator().manual_seed(0))
+    messages = global_align(scene.predictions, first_frame=50).messages
+    assert any("left out: (50, 54), (51, 54), " in message for message in messages), messages
+    assert any("predictions of frame 54 fit" in message for message in messages), messages
+    scene.predictions.confidence1[0, 3, 3] = torch.nan
+    i, j = scene.predictions.pairs[0]
+    with pytest.raises(Das3rError, match=f"frames {50 + i} and {50 + j} "):
+        global_align(scene.predictions, first_frame=50)
+
+
 def test_two_frames(make_surface_scene, make_path) -> None:
     scene = make_surface_scene(make_path(2, 0.3, 0.05))
     result = global_align(scene.predictions)

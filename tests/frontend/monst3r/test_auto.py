@@ -157,7 +157,9 @@ def test_keys_of_network_results_know_weights_and_settings(
         run.load_or_estimate(data, dataclasses.replace(base, **change), quiet())
         assert len(oracle_network) == 1, change
     differs = ({"checkpoint": str(other)}, {"pair_graph": "complete"}, {"window": 50}, {"window_overlap": 0.3})
-    for number, change in enumerate((*differs, {"precision": "float32"}, {"network_size": 256}), start=2):
+    for number, change in enumerate(
+        (*differs, {"precision": "float32"}, {"focal": "per_frame"}, {"network_size": 256}), start=2
+    ):
         run.load_or_estimate(data, dataclasses.replace(base, **change), quiet())
         assert len(oracle_network) == number, change
 

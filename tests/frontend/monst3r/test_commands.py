@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
+import tyro
 from nerfstudio.scripts import train
 from safetensors.torch import load_file, save_file
 
@@ -44,7 +45,7 @@ def masks(data: Path, output: Path, checkpoint: Path, *more: str) -> list[str]:
 def test_ns_train_runs_through(
     data: Path, tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `ns-train das3r-light --pipeline.datamanager.dataparser.front-end.front-end monst3r ...checkpoint TINY`."""
+    """As `ns-train das3r-light --pipeline.datamanager.dataparser.front-end monst3r ...front-end.checkpoint TINY`."""
     config = trainer_config("das3r-light")
     config.data, config.output_dir, config.timestamp = data, tmp_path / "outputs", "now"
     config.max_num_iterations, config.vis = 3, "tensorboard"
@@ -60,6 +61,14 @@ def test_ns_train_runs_through(
     assert f"directed pairs of {SIZE} x 64 pixels, 2 at once, on cpu in float32; about" in said
     assert list((tmp_path / "outputs").rglob("*.ckpt"))
     assert len(list((data / ".das3r").iterdir())) == 1
+
+
+def test_the_front_end_has_a_short_name_on_nerfstudios_command_lines() -> None:
+    flag, default = "--pipeline.datamanager.dataparser.front-end", trainer_config("das3r-light")
+    for name in (flag, f"{flag}.front-end"):
+        config = tyro.cli(type(default), default=default, args=[name, "monst3r", f"{flag}.checkpoint", "TINY"])
+        parser = config.pipeline.datamanager.dataparser  # pyright: ignore[reportAttributeAccessIssue]
+        assert (parser.front_end.front_end, parser.front_end.checkpoint) == ("monst3r", "TINY")
 
 
 def test_masks_runs_through_and_reads_its_cache(
@@ -173,6 +182,7 @@ def test_the_command_line_names_every_setting(capsys: pytest.CaptureFixture[str]
         "checkpoint",
         "network-size",
         "pair-graph",
+        "focal",
         "window",
         "window-overlap",
         "precision",

@@ -85,6 +85,16 @@ def test_finds_cameras_depth_and_movers(demo_video, true_network: TrueNetwork, w
     assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.01
 
 
+@pytest.mark.parametrize("window", [100, 8], ids=["one-window", "windows"])
+def test_a_focal_for_each_frame(demo_video, true_network: TrueNetwork, window: int) -> None:
+    truth = demo_video.estimate
+    config = dataclasses.replace(CONFIG, window=window, focal="per_frame")
+    scene = front_end.estimate(demo_video.images, truth.frame_names, config, Progress(Console(file=io.StringIO())))
+    focals = scene.intrinsics[:, 0, 0]
+    assert len(np.unique(focals)) == truth.num_frames
+    np.testing.assert_allclose(focals, truth.intrinsics[:, 0, 0], rtol=0.05)
+
+
 def test_network_and_flow_together_see_more_than_the_network(demo_video, true_network: TrueNetwork) -> None:
     truth = demo_video.estimate
     scene = front_end.estimate(demo_video.images, truth.frame_names, CONFIG, Progress(Console(file=io.StringIO())))

@@ -88,6 +88,50 @@ def test_each_frame_is_encoded_once(
     torch.testing.assert_close(later.points1[later.pairs.index((1, 2))], same, rtol=1e-3, atol=1e-3)
 
 
+def test_pairs_of_the_window_before_are_not_predicted_again(
+    quick: PairNetwork, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    decode = quick.decode
+    images, pairs, progress = frames(6, 48, 64), make_pairs(4, "swin-2-noncyclic"), quiet()
+    first = predict_pairs(quick, images[:4], pairs, quiet(), storage=torch.float32, first_frame=10)
+    monkeypatch.setattr(quick, "decode", lambda *views, **more: decoded.append(len(views[0])) or decode(*views, **more))
+    place = first.pairs.index((3, 2))
+    later = predict_pairs(
+        quick, images[2:], pairs, progress, storage=torch.float32, first_frame=12, earlier=first, earlier_first=10
+    )
+    assert sorted(later.pairs) == sorted(pairs) and later.pairs[place] == (1, 0)
+    assert sum(decoded) == len(pairs) - 2
+    assert later.points1.data_ptr() == first.points1.data_ptr(), "in the same memory"
+    assert "4 frames, 8 directed pairs (and 2 known) of" in progress.messages[0]
+    assert_equal_pair_by_pair(later, quick, images[2:], 5e-5)
+
+    decoded.clear()
+    again = predict_pairs(quick, images[2:], pairs, quiet(), storage=torch.float32, earlier=later)
+    assert not decoded and again.pairs == later.pairs
+
+
+def test_a_smaller_batch_is_tried_where_gpu_memory_is_short(
+    quick: PairNetwork, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, pairs = frames(4, 48, 64), make_pairs(4, "complete")
+    decode, fits = quick.decode, [2]
+
+    def limited(*views: Tensor, **more: bool) -> dict[str, Tensor]:
+        if len(views[0]) > fits[0]:
+            raise torch.cuda.OutOfMemoryError
+        return decode(*views, **more)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(quick, "decode", limited)
+    found = predict_pairs(quick, images, pairs, quiet(), batch_size=8, storage=torch.float32)
+    monkeypatch.setattr(quick, "decode", decode)
+    assert_equal_pair_by_pair(found, quick, images, 5e-5)
+    monkeypatch.setattr(quick, "decode", limited)
+    fits[0] = 0
+    with pytest.raises(Das3rError, match=r"too little memory for one pair of 64 x 48 pixels.*--network-size 384"):
+        predict_pairs(quick, images, pairs, quiet(), batch_size=8)
+
+
 def test_frames_that_no_pair_names_are_not_encoded(quick: PairNetwork, frames: Callable[..., np.ndarray]) -> None:
     tokens: dict[int, Tensor] = {}
     predict_pairs(quick, frames(4, 48, 64), [(0, 2), (2, 0)], quiet(), tokens=tokens)

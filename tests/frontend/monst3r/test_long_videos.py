@@ -36,9 +36,15 @@ class Watch:
         self.tokens: list[int] = []
         self.known_tokens: dict = {}
         self.windows: list[range] = []
+        self.storage: set[int] = set()
+        self.first_frames: list[int] = []
 
-    def align(self, predictions: PairPredictions, flows: PairFlows, *_: object, **__: object) -> AlignmentResult:
+    def align(
+        self, predictions: PairPredictions, flows: PairFlows, *_: object, first_frame: int, **__: object
+    ) -> AlignmentResult:
         gc.collect()
+        self.storage.add(predictions.points1.data_ptr())
+        self.first_frames.append(first_frame)
         self.predictions.append(weakref.ref(predictions))
         self.alive.append(sum(one() is not None for one in self.predictions))
         self.tokens.append(len(self.known_tokens))
@@ -66,7 +72,7 @@ def watch(quick: PairNetwork, monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(front_end, "predict_pairs", predicting)
     monkeypatch.setattr(front_end, "global_align", watch.align)
     monkeypatch.setattr(front_end, "join_windows", watch.join)
-    monkeypatch.setattr(front_end, "pick_flow", lambda on_gpu: (no_flow, "none"))
+    monkeypatch.setattr(front_end, "pick_flow", lambda device: (no_flow, "none"))
     monkeypatch.setattr(front_end, "dynamic_probability", lambda images, *_: np.zeros(images.shape[:3], np.float32))
     monkeypatch.setattr(front_end, "load_network", lambda path: quick)
     monkeypatch.setattr(front_end, "hub", SimpleNamespace(find_checkpoint=lambda *_: Path("tiny")))
@@ -77,8 +83,10 @@ def test_memory_does_not_grow_with_the_number_of_windows(
     watch: Watch, quick: PairNetwork, frames: Callable[..., np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    encode = quick.encode
+    decoded: list[int] = []
+    encode, decode = quick.encode, quick.decode
     monkeypatch.setattr(quick, "encode", lambda images: encoded.append(len(images)) or encode(images))
+    monkeypatch.setattr(quick, "decode", lambda *views, **more: decoded.append(len(views[0])) or decode(*views, **more))
     images = np.resize(frames(6, 48, 64), (300, 48, 64, 3))
     progress = Progress(Console(file=io.StringIO()))
     config = FrontEndConfig(network_size=64, pair_graph="swin-1-noncyclic", batch_size=32, device="cpu")
@@ -86,6 +94,9 @@ def test_memory_does_not_grow_with_the_number_of_windows(
     assert scene.num_frames == 300
     assert watch.windows == [range(start, start + 100) for start in (0, 50, 100, 150, 200)]
     assert watch.alive == [1] * 5, "predictions of one window at a time"
+    assert len(watch.storage) == 1, "each takes the place of the one before"
+    assert sum(decoded) == 2 * 299, "and each pair is predicted once"
+    assert watch.first_frames == [0, 50, 100, 150, 200], "messages count from the start of the video"
     assert watch.tokens == [50, 50, 50, 50, 0], "tokens only of frames that the next window has too"
     assert sum(encoded) == 300, "and each frame is encoded once"
     assert "Window 2 of 5: frames 50 to 149." in progress.messages
