@@ -22,7 +22,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from measure_bad_input import cases
-from report import print_report, update_readme
+from report import markdown, print_report, update_between_marks
 from rich.console import Console
 from workspace import find_sets, link_video
 
@@ -150,7 +150,7 @@ def main(arguments: Arguments) -> None:
             console.print(f"[red]{job.key} failed; see {results[job.key]['log']}")
     print_report(results, console)
     if arguments.update_readme:
-        update_readme(HERE.parent / "README.md", results)
+        update_between_marks(HERE.parent / "README.md", "reach", markdown(results))
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from das3r_ns.evaluation.machine import machine_line
 
-BEGIN, END = "<!-- reach:begin -->", "<!-- reach:end -->"
 Results = dict[str, Any]
 
 
@@ -31,32 +31,36 @@ def print_report(results: Results, console: Console) -> None:
     """Print every table that has a row, and the machine."""
     console.print(f"\n[bold]Machine[/bold]  {machine_line(results['machine'])}")
     for section in sections(results):
-        table = Table(*section.columns, title=section.title, caption=section.aim, title_justify="left")
+        shown = RichTable(*section.columns, title=section.title, caption=section.aim, title_justify="left")
         for row in section.rows:
-            table.add_row(*row)
-        console.print(table)
+            shown.add_row(*row)
+        console.print(shown)
 
 
-def update_readme(path: Path, results: Results) -> None:
-    """Replace what stands between the marks of a Markdown file.
+def update_between_marks(path: Path, name: str, markdown: str) -> None:
+    """Replace what stands between the marks ``<!-- name:begin -->`` and ``<!-- name:end -->`` of a Markdown file.
 
     Raises:
         SystemExit: The marks are not there.
     """
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
     text = path.read_text()
-    if BEGIN not in text or END not in text:
-        raise SystemExit(f"{path} has no {BEGIN} ... {END}.")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    path.write_text(f"{before}{BEGIN}\n{markdown(results)}\n{END}{after}")
+    if begin not in text or end not in text:
+        raise SystemExit(f"{path} has no {begin} ... {end}.")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    path.write_text(f"{before}{begin}\n{markdown}\n{end}{after}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
 
 def markdown(results: Results) -> str:
     """The tables as Markdown."""
     lines = [f"Machine: {machine_line(results['machine'])}."]
     for section in sections(results):
-        lines += ["", f"**{section.title}** ({section.aim})", "", "| " + " | ".join(section.columns) + " |"]
-        lines += ["|" + "---|" * len(section.columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in section.rows]
+        lines += ["", f"**{section.title}** ({section.aim})", "", *table(section.columns, section.rows)]
     return "\n".join(lines)
 
 

@@ -51,15 +51,15 @@ def test_mean_leaves_failures_out_and_shows_them(report: ModuleType) -> None:
 
 def test_readme_keeps_what_is_outside_the_marks(report: ModuleType, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    readme.write_text("before\n<!-- reach:begin -->\nold\n<!-- reach:end -->\nafter\n")
     for _ in range(2):
-        report.update_readme(readme, RESULTS)
+        report.update_between_marks(readme, "reach", report.markdown(RESULTS))
     text = readme.read_text()
-    assert text.startswith(f"before\n{report.BEGIN}\nMachine") and text.endswith(f"{report.END}\nafter\n")
+    assert text.startswith("before\n<!-- reach:begin -->\nMachine") and text.endswith("<!-- reach:end -->\nafter\n")
     assert "old" not in text and "| room | 36 | 320x180 | 12 | 20 | 900 | - | 0.23 | 1.4 | 0.597 |" in text
     readme.write_text("no marks")
     with pytest.raises(SystemExit, match="reach:begin"):
-        report.update_readme(readme, RESULTS)
+        report.update_between_marks(readme, "reach", report.markdown(RESULTS))
 
 
 def test_prints(report: ModuleType) -> None:

@@ -132,7 +132,8 @@ def run_bench(
                 progress.say(f"  {job.sequence}, {job.name}: {problem}")
         else:
             progress.say(f"{what}: measured before.")
-        results[job.sequence][job.name] = record
+        # The options stand at the head of the report; folders are this machine's affair.
+        results[job.sequence][job.name] = {key: value for key, value in record.items() if key != "settings"}
     return {
         "protocol": bench.protocol.name,
         "description": bench.protocol.description,
