@@ -39,12 +39,31 @@ FILL_STRENGTH = (2000.0, 4)
 """Strength and rounds of the smoothing that fills what is not known."""
 
 
-@dataclass
-class _Dense:
-    """Depth of one frame at the resolution of the flow."""
+@dataclass(frozen=True)
+class DenseDepth:
+    """Depth of one frame as it was measured there alone."""
 
     inverse_depth: Float[np.ndarray, "H W"]
+    """One over camera z, positive, float32."""
     confidence: Float[np.ndarray, "H W"]
+    """0 (a guess) to 1, float32."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """How frames see each other, all through one pinhole whose principal point is the centre of the picture."""
+
+    motion: Callable[[int, list[int]], Float[np.ndarray, "M 4 4"]]
+    """Motion from a frame to others; cameras that differ are folded in (see ``bundle.known_poses.lenses``)."""
+    focal: float
+    """In pixels of the depth."""
+    far: float
+    """Inverse depth below which errors count relative to this instead (see FAR)."""
+
+    def relative(self, i: int, others: list[int]) -> tuple[Float[np.ndarray, "M 3 3"], Float[np.ndarray, "M 3"]]:
+        """Linear parts and translations of the motions from frame i to others, for the kernels."""
+        pose = self.motion(i, others)
+        return np.ascontiguousarray(pose[:, :3, :3]), np.ascontiguousarray(pose[:, :3, 3])
 
 
 def dense_depth(
@@ -74,22 +93,44 @@ def dense_depth(
     size = (images.shape[2], images.shape[1])
     if bundle.camera_kind != "general":
         return _sphere(bundle, len(images), size)
-    frames = range(flows.num_frames)
+    sight = Sight(bundle.relative, bundle.focal, FAR * float(np.median(bundle.inverse_depth)))
     with ThreadPoolExecutor(max_workers=2) as pool:
 
-        def measure(i: int) -> _Dense:
-            out = _measure(flows, bundle, i, None if static_weight is None else static_weight[i])
+        def measure(i: int) -> DenseDepth:
+            out = _measure(flows, bundle, sight, i, None if static_weight is None else static_weight[i])
             on_frame()
             return out
 
-        measured = list(pool.map(measure, frames))
+        measured = list(pool.map(measure, range(flows.num_frames)))
+    return agree_and_fill(measured, sight, images, on_frame)
 
-        def finish(i: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-            out = _fill(_cross_check(measured, bundle, i), images[i])
-            on_frame()
-            return out
 
-        finished = list(pool.map(finish, frames))
+def agree_and_fill(
+    measured: list[DenseDepth],
+    sight: Sight,
+    images: UInt8[np.ndarray, "N h w 3"],
+    on_frame: Callable[[], None] = lambda: None,
+) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
+    """Check the depths of all frames against each other, and fill what is not known along the edges of the picture.
+
+    Args:
+        measured: Depth of every frame.
+        sight: How the frames see each other.
+        images: RGB frames at the resolution of the depth wanted.
+        on_frame: Called once for each frame.
+
+    Returns:
+        depth: Camera z, positive and finite.
+        confidence: 0 (a guess) to 1.
+    """
+
+    def finish(i: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+        out = _fill(_cross_check(measured, sight, i), images[i])
+        on_frame()
+        return out
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        finished = list(pool.map(finish, range(len(measured))))
     return np.stack([depth for depth, _ in finished]), np.stack([confidence for _, confidence in finished])
 
 
@@ -105,20 +146,13 @@ def _sphere(
     return depth, np.zeros_like(depth)
 
 
-def _relative(
-    bundle: BundleResult, i: int, others: list[int]
-) -> tuple[Float[np.ndarray, "M 3 3"], Float[np.ndarray, "M 3"]]:
-    """Linear parts and translations of the motions from frame i to others, for the kernels."""
-    pose = bundle.relative(i, others)
-    return np.ascontiguousarray(pose[:, :3, :3]), np.ascontiguousarray(pose[:, :3, 3])
-
-
 def _measure(
     flows: PairFlows,
     bundle: BundleResult,
+    sight: Sight,
     i: int,
     static_weight: Float[np.ndarray, "H W"] | None,
-) -> _Dense:
+) -> DenseDepth:
     """Inverse depth of one frame from its flows, and how well they determine it."""
     others = [b for a, b in flows.pairs if a == i and (b, a) in flows.fields]
     fields = np.stack([flows.flow(i, j) for j in others])
@@ -126,7 +160,7 @@ def _measure(
     error = np.stack([flows.backward_error(i, j) for j in others])
     weights = np.exp(-np.minimum((error / tolerance) ** 2, 50.0)).astype(np.float32)
     weights[weights < 1e-3] = 0.0
-    rotations, translations = _relative(bundle, i, others)
+    rotations, translations = sight.relative(i, others)
     grid = bundle.inverse_depth[i].astype(np.float32)
     size = (flows.width, flows.height)
     # Two starts: the grid smoothly, and its nearest point, which keeps the step at an edge.
@@ -145,35 +179,36 @@ def _measure(
     confidence *= np.clip(1.0 - 1.5 * loss, 0.0, 1.0)
     if static_weight is not None:
         confidence *= np.clip(2.0 * static_weight - 1.0, 0.0, 1.0)
-    return _Dense(inverse_depth, confidence.astype(np.float32))
+    return DenseDepth(inverse_depth, confidence.astype(np.float32))
 
 
-def _cross_check(measured: list[_Dense], bundle: BundleResult, i: int) -> _Dense:
+def _cross_check(measured: list[DenseDepth], sight: Sight, i: int) -> DenseDepth:
     """Average the inverse depth of one frame with those of others that agree, and doubt it where they do not."""
     own = measured[i]
     others = [i + s for step in COMPARED_FRAMES for s in (-step, step) if 0 <= i + s < len(measured)]
-    rotations, translations = _relative(bundle, i, others)
+    rotations, translations = sight.relative(i, others)
     depths = np.stack([measured[j].inverse_depth for j in others])
     trust = np.stack([measured[j].confidence for j in others])
-    far = FAR * float(np.median(bundle.inverse_depth))
     summed, agree, contradict = kernels.compare_frames(
-        own.inverse_depth, depths, trust, rotations, translations, bundle.focal, AGREEMENT, far
+        own.inverse_depth, depths, trust, rotations, translations, sight.focal, AGREEMENT, sight.far
     )
     weight = own.confidence + agree
     fused = (own.confidence * own.inverse_depth + summed) / np.maximum(weight, 1e-6)
     inverse_depth = np.where(weight > 1e-3, fused, own.inverse_depth)
     # One confident frame that agrees makes up for little; one that contradicts counts fully.
     support = agree / (agree + contradict + 0.3)
-    return _Dense(inverse_depth.astype(np.float32), (own.confidence * support).astype(np.float32))
+    return DenseDepth(inverse_depth.astype(np.float32), (own.confidence * support).astype(np.float32))
 
 
 def _fill(
-    frame: _Dense, image: UInt8[np.ndarray, "h w 3"]
+    frame: DenseDepth, image: UInt8[np.ndarray, "h w 3"]
 ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """Depth and confidence at the resolution of the image; what is not known comes from around, along its edges."""
     size = (image.shape[1], image.shape[0])
-    confidence = cv2.resize(frame.confidence * _even(frame.inverse_depth), size, interpolation=cv2.INTER_LINEAR)
-    inverse_depth = cv2.resize(frame.inverse_depth, size, interpolation=cv2.INTER_LINEAR)
+    confidence, inverse_depth = frame.confidence, frame.inverse_depth
+    if inverse_depth.shape != image.shape[:2]:
+        confidence = cv2.resize(confidence * _even(inverse_depth), size, interpolation=cv2.INTER_LINEAR)
+        inverse_depth = cv2.resize(inverse_depth, size, interpolation=cv2.INTER_LINEAR)
     floor = 1e-4
     weight = confidence**2 + floor * float(np.mean(confidence**2)) + 1e-12
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32)

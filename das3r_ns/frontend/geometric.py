@@ -20,6 +20,7 @@ from das3r_ns.frontend.motion import RigidPrediction
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.frontend.stereo import stereo_depth
 from das3r_ns.progress import Progress
 
 FLOW_LONG_SIDE = 427
@@ -79,9 +80,14 @@ def estimate(
             result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
+    intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
+    if result.camera_kind == "general":
+        with progress.stage("Stereo", 2 * count) as advance:
+            depth, confidence = stereo_depth(
+                images, 1.0 - dynamic, intrinsics, result.c2w_cv, depth, confidence, advance
+            )
     for message in result.messages:
         progress.say(message)
-    intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
     return SceneEstimate(
         frame_names=names,
         c2w_cv=result.c2w_cv if known.c2w_cv is None else known.c2w_cv,

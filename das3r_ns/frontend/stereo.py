@@ -1,0 +1,161 @@
+"""Multi-view stereo: the depth of every static pixel once the cameras are known, sharper than optical flow measures it.
+
+Flow smears the edges of things and loses thin ones, and a Gaussian that starts off its surface stays there where few
+frames see it. With the cameras known a pixel has one unknown only: the frame is compared with others at many depths (a
+plane sweep, Collins, CVPR 1996), and the costs are made to agree between neighbours (semi-global matching).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+
+from das3r_ns.frontend import geometry as geo
+from das3r_ns.frontend import stereo_kernels as kernels
+from das3r_ns.frontend.bundle.known_poses import lenses
+from das3r_ns.frontend.depth import FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
+
+PARALLAX = (0.0125, 0.025, 0.042)
+"""How far the middle depth should shift from the frame to those it is compared with, before and after it, relative to
+the longer side: small enough to see the same things, large enough to tell their depths apart."""
+LEVELS = (32, 96)
+"""Fewest and most depths that are tried."""
+LEVEL_STEP = 1.25
+"""Pixels from one depth to the next in the frame furthest away."""
+RANGE = (0.005, 0.5, 0.995, 1.3)
+"""Quantile and factor of the measured inverse depths that give the smallest one tried, and those of the largest."""
+LIMIT = 35.0
+"""Largest cost of a pixel, in grey levels summed over three channels: beyond it is another thing."""
+STEP_PENALTY, JUMP_PENALTY, EDGE = 6.0, 60.0, 30.0
+"""See :func:`~das3r_ns.frontend.stereo_kernels.semi_global_costs`."""
+WINDOW = 3
+"""Side of the window over which costs are averaged first, in pixels."""
+SURE = 15.0
+"""Margin over all other depths at which a match is believed entirely, in grey levels."""
+MATCH_NOISE = 0.25
+"""Pixels by which a match errs."""
+MEASURED = 0.1
+"""Confidence of the depth to start from above which it tells the range."""
+LONG_SIDE = 640
+"""Longer side, in pixels, at which frames are matched at most: memory and time grow with its cube."""
+PRIOR_TRUST = 0.5
+"""What the depth to start from is believed beside a stereo match of the same confidence."""
+
+
+def stereo_depth(
+    images: UInt8[np.ndarray, "N H W 3"],
+    static_weight: Float[np.ndarray, "N H W"],
+    intrinsics: Float[np.ndarray, "N 3 3"],
+    c2w_cv: Float[np.ndarray, "N 4 4"],
+    depth: Float[np.ndarray, "N H W"],
+    confidence: Float[np.ndarray, "N H W"],
+    on_frame: Callable[[], None] = lambda: None,
+) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N H W"]]:
+    """Match every frame with others of enough parallax, check the depths found against each other, and fill the gaps.
+
+    Args:
+        images: RGB frames.
+        static_weight: Probability that each pixel is static. Movers are neither matched nor matched with.
+        intrinsics: Camera matrix of each frame in its pixels.
+        c2w_cv: Camera-to-world, OpenCV axes.
+        depth: Camera z as it is known so far. It says how far and near to look, and stays where nothing matches.
+        confidence: How well that is measured, 0 to 1.
+        on_frame: Called twice for each frame, for progress bars.
+
+    Returns:
+        depth: Camera z, positive and finite, in the unit of the cameras.
+        confidence: 0 (a guess) to 1.
+    """
+    if (confidence > MEASURED).mean() < 0.01:
+        return depth, confidence  # nothing to go by: the parallax is not worth the name
+    known = 1.0 / depth[confidence > MEASURED]
+    low, middle, high = (float(q) for q in np.quantile(known, (RANGE[0], 0.5, RANGE[2])))
+    span = (low * RANGE[1], high * RANGE[3])
+    full = (images.shape[2], images.shape[1])
+    scale = min(1.0, LONG_SIDE / max(full))
+    size = (round(full[0] * scale), round(full[1] * scale))
+    pictures = _resized(images, size)
+    intrinsics = geo.resize_intrinsics(intrinsics, full, size)
+    stays, prior, trust = (_resized(maps, size) for maps in (static_weight, 1.0 / depth, PRIOR_TRUST * confidence))
+    static = stays >= 0.5
+    with ThreadPoolExecutor(max_workers=2) as pool:
+
+        def measure(i: int) -> DenseDepth:
+            found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
+            inverse_depth = np.where(trust[i] > found.confidence, prior[i], found.inverse_depth)
+            believed = np.maximum(found.confidence, trust[i]) * np.clip(2.0 * stays[i] - 1.0, 0.0, 1.0)
+            on_frame()
+            return DenseDepth(inverse_depth.astype(np.float32), believed.astype(np.float32))
+
+        measured = list(pool.map(measure, range(len(images))))
+    focal = float(np.median(intrinsics[:, 0, 0]))
+    folded = lenses(intrinsics, geo.pinhole(focal, *size)) @ geo.invert_rigid(c2w_cv)
+    sight = Sight(lambda i, others: folded[others] @ np.linalg.inv(folded[i]), focal, FAR * middle)
+    return agree_and_fill(measured, sight, images, on_frame)
+
+
+def _resized(maps: Shaped[np.ndarray, "N H W *c"], size: tuple[int, int]) -> Shaped[np.ndarray, "N h w *c"]:
+    """Every map or picture at (width, height), areas averaged; as they are where that is their size."""
+    if (maps.shape[2], maps.shape[1]) == size:
+        return maps
+    return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in maps])
+
+
+def sources(i: int, parallax: Float[np.ndarray, " N"], wanted: tuple[float, ...]) -> list[int]:
+    """Frames before and after a frame whose parallax is nearest to what is wanted.
+
+    Args:
+        i: The frame.
+        parallax: Of every frame to it.
+        wanted: Parallaxes, in the same unit.
+    """
+    chosen: list[int] = []
+    for side in (range(i), range(i + 1, len(parallax))):
+        for target in wanted if len(side) else ():
+            nearest = min(side, key=lambda j: abs(np.log((parallax[j] + 1e-9) / target)))
+            if nearest not in chosen:
+                chosen.append(nearest)
+    return chosen
+
+
+def _match(
+    i: int,
+    images: UInt8[np.ndarray, "N H W 3"],
+    static: Bool[np.ndarray, "N H W"],
+    intrinsics: Float[np.ndarray, "N 3 3"],
+    c2w_cv: Float[np.ndarray, "N 4 4"],
+    span: tuple[float, float],
+    middle: float,
+) -> DenseDepth:
+    """Inverse depth of one frame, and how far to believe it."""
+    shift = intrinsics[i, 0, 0] * np.linalg.norm(c2w_cv[:, :3, 3] - c2w_cv[i, :3, 3], axis=-1)
+    others = sources(i, shift * middle, tuple(share * max(images.shape[1:3]) for share in PARALLAX))
+    widest = float(shift[others].max())
+    count = int(np.clip(widest * (span[1] - span[0]) / LEVEL_STEP, *LEVELS))
+    levels = np.linspace(*span, count, dtype=np.float32)
+    motion = geo.invert_rigid(c2w_cv[others]) @ c2w_cv[i]
+    rays = intrinsics[others] @ motion[:, :3, :3] @ np.linalg.inv(intrinsics[i])
+    offsets = np.einsum("mij,mj->mi", intrinsics[others], motion[:, :3, 3])
+    image = images[i].astype(np.float32)
+    costs = kernels.matching_costs(
+        image,
+        images[others].astype(np.float32),
+        static[others],
+        rays.astype(np.float32),
+        offsets.astype(np.float32),
+        levels,
+        LIMIT,
+    )
+    costs = cv2.blur(costs, (WINDOW, WINDOW))
+    total = kernels.semi_global_costs(costs, image, STEP_PENALTY, JUMP_PENALTY, EDGE)
+    position, margin, misfit = kernels.best_levels(total, costs)
+    inverse_depth = np.maximum(levels[0] + position * (levels[1] - levels[0]), 1e-3 * middle)
+    # Far away an error counts relative to FAR of the middle, as everywhere.
+    relative = MATCH_NOISE / max(widest, 1e-9) / np.maximum(inverse_depth, FAR * middle)
+    confidence = np.clip(margin / SURE, 0.0, 1.0) * (1.0 - 0.6 * misfit / LIMIT)
+    confidence /= 1.0 + (relative / RELATIVE_ERROR_HALF) ** 2
+    return DenseDepth(inverse_depth.astype(np.float32), confidence.astype(np.float32))
