@@ -44,7 +44,8 @@ def estimate(
 
     Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
-    pass is enough. Known cameras stay as they are, in their own unit of length.
+    pass is enough. With the cameras settled, stereo measures the depth of what stays. Known cameras stay as they are,
+    in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -81,7 +82,7 @@ def estimate(
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
-    if result.camera_kind == "general":
+    if config.stereo and result.camera_kind == "general":
         with progress.stage("Stereo", 2 * count) as advance:
             depth, confidence = stereo_depth(
                 images, 1.0 - dynamic, intrinsics, result.c2w_cv, depth, confidence, advance

@@ -36,10 +36,13 @@ WINDOW = 3
 """Side of the window over which costs are averaged first, in pixels."""
 SURE = 15.0
 """Margin over all other depths at which a match is believed entirely, in grey levels."""
-MATCH_NOISE = 0.25
+MATCH_NOISE = 0.4
 """Pixels by which a match errs."""
 MEASURED = 0.1
-"""Confidence of the depth to start from above which it tells the range."""
+"""Confidence from which a depth counts: the one to start from, to tell the range; a match, to take its place."""
+ENOUGH = 0.1
+"""Share of the pixels whose depth must be known so before: with less there is hardly any parallax, and matches would
+put noise where flow has a smooth guess."""
 LONG_SIDE = 640
 """Longer side, in pixels, at which frames are matched at most: memory and time grow with its cube."""
 PRIOR_TRUST = 0.5
@@ -67,11 +70,12 @@ def stereo_depth(
         on_frame: Called twice for each frame, for progress bars.
 
     Returns:
-        depth: Camera z, positive and finite, in the unit of the cameras.
+        depth: Camera z, positive and finite, in the unit of the cameras. What was given, where too little of that is
+            known.
         confidence: 0 (a guess) to 1.
     """
-    if (confidence > MEASURED).mean() < 0.01:
-        return depth, confidence  # nothing to go by: the parallax is not worth the name
+    if (confidence > MEASURED).mean() < ENOUGH:
+        return depth, confidence
     known = 1.0 / depth[confidence > MEASURED]
     low, middle, high = (float(q) for q in np.quantile(known, (RANGE[0], 0.5, RANGE[2])))
     span = (low * RANGE[1], high * RANGE[3])
@@ -86,7 +90,8 @@ def stereo_depth(
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
-            inverse_depth = np.where(trust[i] > found.confidence, prior[i], found.inverse_depth)
+            matched = found.confidence > np.maximum(trust[i], MEASURED)
+            inverse_depth = np.where(matched, found.inverse_depth, prior[i])
             believed = np.maximum(found.confidence, trust[i]) * np.clip(2.0 * stays[i] - 1.0, 0.0, 1.0)
             on_frame()
             return DenseDepth(inverse_depth.astype(np.float32), believed.astype(np.float32))

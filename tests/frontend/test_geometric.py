@@ -17,9 +17,9 @@ from das3r_ns.frontend.scene import SceneEstimate
 from das3r_ns.progress import Progress
 
 
-def run(images: np.ndarray) -> SceneEstimate:
+def run(images: np.ndarray, **settings: Any) -> SceneEstimate:
     """The estimate of some frames, at their own size."""
-    return estimate(images, [f"{i:05d}" for i in range(len(images))], FrontEndConfig(), Progress())
+    return estimate(images, [f"{i:05d}" for i in range(len(images))], FrontEndConfig(**settings), Progress())
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,17 @@ def test_cameras_depth_and_movers_of_the_demo(
     assert sure.mean() > 0.2
     ratio = found.depth[sure] / truth.depth[sure]
     assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.05
+
+
+def test_stereo_measures_depth_that_flow_smears(tmp_path: Path, read_demo_folder: Callable) -> None:
+    demo = read_demo_folder(write_demo(tmp_path / "room", num_frames=16, width=256, height=144))
+    stays = demo.estimate.dynamic_probability < 0.5
+    shares = []
+    for stereo in (False, True):
+        found = run(demo.images, stereo=stereo)
+        ratio = found.depth[stays] / demo.estimate.depth[stays]
+        shares.append((np.abs(ratio / np.median(ratio) - 1) < 0.03).mean())
+    assert shares[1] > 1.1 * shares[0]
 
 
 def test_a_picture_that_stands_still_is_a_tripod_where_nothing_moves(demo_video) -> None:
