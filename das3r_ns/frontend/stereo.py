@@ -7,6 +7,7 @@ plane sweep, Collins, CVPR 1996), and the costs are made to agree between neighb
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,6 +46,8 @@ ENOUGH = 0.1
 put noise where flow has a smooth guess."""
 LONG_SIDE = 640
 """Longer side, in pixels, at which frames are matched at most: memory and time grow with its cube."""
+WORKERS = min(os.cpu_count() or 1, 8)
+"""Frames that are matched at the same time; each takes up to 200 MB."""
 PRIOR_TRUST = 0.5
 """What the depth to start from is believed beside a stereo match of the same confidence."""
 
@@ -86,7 +89,7 @@ def stereo_depth(
     intrinsics = geo.resize_intrinsics(intrinsics, full, size)
     stays, prior, trust = (_resized(maps, size) for maps in (static_weight, 1.0 / depth, PRIOR_TRUST * confidence))
     static = stays >= 0.5
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
