@@ -3,7 +3,8 @@
     python benchmarks/bench_results.py                      # writes the tables anew
     python benchmarks/bench_results.py --add OUTPUT_DIR     # takes in the bench.json of a run first
 
-Where two files hold the same sequence and method, the one with more steps counts.
+Where two files hold the same sequence and method, the one with more steps counts; with as many, the one whose name
+comes last.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ from das3r_ns.frontend import stereo_kernels as kernels
 from das3r_ns.frontend.bundle.known_poses import lenses
 from das3r_ns.frontend.depth import FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
 
-PARALLAX = (0.0125, 0.025, 0.042)
-"""How far the middle depth should shift from the frame to those it is compared with, before and after it, relative to
-the longer side: small enough to see the same things, large enough to tell their depths apart."""
+PARALLAX = (6.0, 12.0, 20.0)
+"""How far the middle depth should shift from the frame to those it is compared with, before and after it, in pixels:
+little enough to see the same things, enough to tell their depths apart."""
 LEVELS = (32, 96)
 """Fewest and most depths that are tried."""
 LEVEL_STEP = 1.25
@@ -141,7 +141,7 @@ def _match(
 ) -> DenseDepth:
     """Inverse depth of one frame, and how far to believe it."""
     shift = intrinsics[i, 0, 0] * np.linalg.norm(c2w_cv[:, :3, 3] - c2w_cv[i, :3, 3], axis=-1)
-    others = sources(i, shift * middle, tuple(share * max(images.shape[1:3]) for share in PARALLAX))
+    others = sources(i, shift * middle, PARALLAX)
     widest = float(shift[others].max())
     count = int(np.clip(widest * (span[1] - span[0]) / LEVEL_STEP, *LEVELS))
     levels = np.linspace(*span, count, dtype=np.float32)

@@ -84,8 +84,8 @@ def test_a_known_focal_is_kept_and_given_masks_join_what_is_found(room: Path, de
 
 def test_settings_that_are_not_used_do_not_change_the_cache_key(room: Path, oracle_front_end: list[int]) -> None:
     scene = run.load_or_estimate(room, FrontEndConfig(long_side=160))
-    # The key as it was before there were any of these settings.
-    settings = {"front_end": "geometric", "long_side": 160, "version": run.FRONT_ENDS["geometric"].version}
+    version = run.FRONT_ENDS["geometric"].version
+    settings = {"front_end": "geometric", "long_side": 160, "stereo": True, "version": version}
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     run.load_or_estimate(room, FrontEndConfig(long_side=160, sam2_model="owner/name"))
     assert len(oracle_front_end) == 1

@@ -32,11 +32,11 @@ def test_true_cameras_give_true_depth(demo_video, blurred) -> None:
     assert confidence.max() <= 1
     stays = static > 0.5
     error = np.abs(depth / truth.depth - 1)
-    sure = (confidence > 0.2) & stays
+    sure = (confidence > 0.5) & stays
     assert sure.sum() > 0.3 * stays.sum()
     assert np.median(error[sure]) < 0.02
-    assert np.quantile(error[sure], 0.9) < 0.07
-    assert np.median(error[stays]) < 0.4 * np.median(np.abs(prior / truth.depth - 1)[stays])
+    assert np.quantile(error[sure], 0.9) < 0.04
+    assert np.median(error[stays]) < 0.2 * np.median(np.abs(prior / truth.depth - 1)[stays])
     # What moves is neither believed nor taken for the depth of what it hides.
     assert confidence[truth.dynamic_probability > 0.5].max() < 0.05
 
@@ -49,7 +49,8 @@ def test_pictures_without_texture_leave_the_depth_as_it_was(demo_video) -> None:
         grey, np.ones_like(trust), truth.intrinsics, truth.c2w_cv, demo_video.clean_depth, trust
     )
     assert np.median(np.abs(depth / demo_video.clean_depth - 1)) < 0.01
-    assert confidence.max() <= 0.5 * 0.8
+    # At the border of the picture some depths are seen by fewer frames than others, which tells them apart.
+    assert np.quantile(confidence[:, 20:-20, 30:-30], 0.95) <= 0.5 * 0.8
 
 
 def test_without_any_depth_to_start_from_nothing_is_matched(demo_video) -> None:
@@ -75,7 +76,7 @@ def test_cameras_that_differ_in_focal_and_centre(demo_video, blurred) -> None:
     static[1::2, :, -shift:] = 0.0
     intrinsics[1::2, 0, 2] -= shift
     depth, confidence = stereo_depth(images, static, intrinsics, truth.c2w_cv, prior, trust)
-    sure = (confidence > 0.2) & (static > 0.5)
+    sure = (confidence > 0.5) & (static > 0.5)
     assert sure.sum() > 0.2 * (static > 0.5).sum()
     assert np.median(np.abs(depth / depth_truth - 1)[sure]) < 0.02
 
@@ -88,7 +89,7 @@ def test_large_frames_are_matched_smaller_and_filled_at_their_own_size(
     static = 1.0 - truth.dynamic_probability
     depth, confidence = stereo_depth(demo_video.images, static, truth.intrinsics, truth.c2w_cv, prior, trust)
     assert depth.shape == confidence.shape == prior.shape
-    sure = (confidence > 0.15) & (static > 0.5)
+    sure = (confidence > 0.4) & (static > 0.5)
     assert sure.sum() > 0.1 * (static > 0.5).sum()
     assert np.median(np.abs(depth / truth.depth - 1)[sure]) < 0.025
 

@@ -127,17 +127,19 @@ def test_a_network_asked_for_offline_is_an_error(tmp_path: Path, monkeypatch: py
         choose_front_end(FrontEndConfig(front_end="monst3r"), quiet())
 
 
-def test_keys_of_geometric_results_are_what_they_always_were(
+def test_keys_of_geometric_results_know_nothing_of_the_network(
     data: Path, hub_cache: Path, oracle_front_end: list[int]
 ) -> None:
     scene = run.load_or_estimate(data, FrontEndConfig(long_side=160), quiet())
-    settings = {"front_end": "geometric", "long_side": 160, "version": 1}
+    settings = {"front_end": "geometric", "long_side": 160, "stereo": True, "version": 2}
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     assert cache.FORMAT == 1
     network = {"network_size": 256, "pair_graph": "complete", "window": 30, "precision": "float32", "batch_size": 3}
     other = FrontEndConfig(long_side=160, front_end="geometric", checkpoint="das3r", device="cpu", **network)
     assert run.load_or_estimate(data, other, quiet()).cache_dir == scene.cache_dir
     assert oracle_front_end == [12]
+    flow_alone = FrontEndConfig(long_side=160, stereo=False)
+    assert run.load_or_estimate(data, flow_alone, quiet()).cache_dir != scene.cache_dir
 
 
 def test_keys_of_network_results_know_weights_and_settings(
