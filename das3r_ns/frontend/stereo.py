@@ -49,7 +49,7 @@ LONG_SIDE = 640
 WORKERS = min(os.cpu_count() or 1, 8)
 """Frames that are matched at the same time; each takes up to 200 MB."""
 PRIOR_TRUST = 0.5
-"""What the depth to start from is believed beside a stereo match of the same confidence."""
+"""A match takes the place of the depth to start from where it has at least this share of its confidence."""
 
 
 def stereo_depth(
@@ -87,15 +87,15 @@ def stereo_depth(
     size = (round(full[0] * scale), round(full[1] * scale))
     pictures = _resized(images, size)
     intrinsics = geo.resize_intrinsics(intrinsics, full, size)
-    stays, prior, trust = (_resized(maps, size) for maps in (static_weight, 1.0 / depth, PRIOR_TRUST * confidence))
+    stays, prior, trust = (_resized(maps, size) for maps in (static_weight, 1.0 / depth, confidence))
     static = stays >= 0.5
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
-            matched = found.confidence > np.maximum(trust[i], MEASURED)
+            matched = found.confidence > np.maximum(PRIOR_TRUST * trust[i], MEASURED)
             inverse_depth = np.where(matched, found.inverse_depth, prior[i])
-            believed = np.maximum(found.confidence, trust[i]) * np.clip(2.0 * stays[i] - 1.0, 0.0, 1.0)
+            believed = np.where(matched, found.confidence, trust[i]) * np.clip(2.0 * stays[i] - 1.0, 0.0, 1.0)
             on_frame()
             return DenseDepth(inverse_depth.astype(np.float32), believed.astype(np.float32))
 
