@@ -49,8 +49,7 @@ def test_pictures_without_texture_leave_the_depth_as_it_was(demo_video) -> None:
         grey, np.ones_like(trust), truth.intrinsics, truth.c2w_cv, demo_video.clean_depth, trust
     )
     assert np.median(np.abs(depth / demo_video.clean_depth - 1)) < 0.01
-    # At the border of the picture some depths are seen by fewer frames than others, which tells them apart.
-    assert np.quantile(confidence[:, 20:-20, 30:-30], 0.95) <= 0.5 * 0.8
+    assert confidence.max() <= 0.8
 
 
 def test_without_any_depth_to_start_from_nothing_is_matched(demo_video) -> None:
