@@ -27,8 +27,8 @@ LEVELS = (32, 96)
 """Fewest and most depths that are tried."""
 LEVEL_STEP = 1.25
 """Pixels from one depth to the next in the frame furthest away."""
-RANGE = (0.005, 0.5, 0.995, 1.3)
-"""Quantile and factor of the measured inverse depths that give the smallest one tried, and those of the largest."""
+FARTHEST, NEAREST = (0.005, 0.5), (0.995, 1.3)
+"""Quantile of the measured inverse depths, and what it is multiplied by, for the smallest and the largest one tried."""
 LIMIT = 35.0
 """Largest cost of a pixel, in grey levels summed over three channels: beyond it is another thing."""
 STEP_PENALTY, JUMP_PENALTY, EDGE = 6.0, 60.0, 30.0
@@ -45,9 +45,9 @@ ENOUGH = 0.1
 """Share of the pixels whose depth must be known so before: with less there is hardly any parallax, and matches would
 put noise where flow has a smooth guess."""
 LONG_SIDE = 640
-"""Longer side, in pixels, at which frames are matched at most: memory and time grow with its cube."""
+"""Longer side, in pixels, at which frames are matched at most: memory and time grow with its square."""
 WORKERS = min(os.cpu_count() or 1, 8)
-"""Frames that are matched at the same time; each takes up to 200 MB."""
+"""Frames that are matched at the same time; each takes up to 250 MB."""
 PRIOR_TRUST = 0.5
 """A match takes the place of the depth to start from where it has at least this share of its confidence."""
 
@@ -80,8 +80,8 @@ def stereo_depth(
     if (confidence > MEASURED).mean() < ENOUGH:
         return depth, confidence
     known = 1.0 / depth[confidence > MEASURED]
-    low, middle, high = (float(q) for q in np.quantile(known, (RANGE[0], 0.5, RANGE[2])))
-    span = (low * RANGE[1], high * RANGE[3])
+    low, middle, high = (float(q) for q in np.quantile(known, (FARTHEST[0], 0.5, NEAREST[0])))
+    span = (low * FARTHEST[1], high * NEAREST[1])
     full = (images.shape[2], images.shape[1])
     scale = min(1.0, LONG_SIDE / max(full))
     size = (round(full[0] * scale), round(full[1] * scale))
