@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,11 +17,12 @@ from das3r_ns.frontend.depth import dense_depth
 from das3r_ns.frontend.flow import PairFlows, dis_flow
 from das3r_ns.frontend.known import Known, static_weight
 from das3r_ns.frontend.masks import dynamic_probability
-from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.motion import EvidenceMaps, RigidPrediction, motion_evidence
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.scene import SceneEstimate
-from das3r_ns.frontend.stereo import stereo_depth
+from das3r_ns.frontend.second_look import ROUNDS, look_again, trustworthy
+from das3r_ns.frontend.stereo import match_frames, resized
 from das3r_ns.progress import Progress
 
 FLOW_LONG_SIDE = 427
@@ -44,8 +46,8 @@ def estimate(
 
     Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
-    pass is enough. With the cameras settled, stereo measures the depth of what stays. Known cameras stay as they are,
-    in their own unit of length.
+    pass is enough. With the cameras settled, stereo measures the depth of what stays, and what moves before it shows.
+    Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -67,29 +69,24 @@ def estimate(
     cameras = known.bundle_settings(flow_size)
     with progress.stage("Cameras"):
         first = bundle_adjust(flows, known.static_weight(flow_size), **cameras)
-    refined = False
+    refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.masks, first
     else:
         with progress.stage("Depth", 2 * count) as advance:
             rigid = _rigid_prediction(first, flows, flow_images, advance)
         with progress.stage("What moves", count) as advance:
-            dynamic = dynamic_probability(images, flows, rigid, advance)
-        dynamic, refined = refine_masks(images, dynamic, config, progress)
+            evidence = motion_evidence(images, flows, rigid, advance)
+        dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
         dynamic = known.with_masks(dynamic)
         with progress.stage("Cameras"):
             result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
-    if config.stereo and result.camera_kind == "general":
-        with progress.stage("Stereo", 2 * count) as advance:
-            depth, confidence = stereo_depth(
-                images, 1.0 - dynamic, intrinsics, result.c2w_cv, depth, confidence, advance
-            )
     for message in result.messages:
         progress.say(message)
-    return SceneEstimate(
+    scene = SceneEstimate(
         frame_names=names,
         c2w_cv=result.c2w_cv if known.c2w_cv is None else known.c2w_cv,
         intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
@@ -99,6 +96,54 @@ def estimate(
         camera_kind=result.camera_kind,
         provenance={"flow_residual": result.residual, "focal_std": result.focal_std, "refined": refined},
     )
+    if not config.stereo or result.camera_kind != "general":
+        return scene
+    return _with_stereo(scene, images, flow_images, None if refined else evidence, known, progress)
+
+
+def _with_stereo(
+    scene: SceneEstimate,
+    images: UInt8[np.ndarray, "N H W 3"],
+    flow_images: UInt8[np.ndarray, "N h w 3"],
+    evidence: EvidenceMaps | None,
+    known: Known,
+    progress: Progress,
+) -> SceneEstimate:
+    """The scene with its depth from stereo and, by that, a second look at what moves.
+
+    Args:
+        scene: Cameras, depth and dynamic probability as optical flow tells them.
+        images: RGB frames at the working resolution.
+        flow_images: The same at the resolution of the flow.
+        evidence: What spoke for motion; None where the masks are better than it, and stay.
+        known: Whose masks may have to be joined in.
+        progress: Where to report.
+
+    Returns:
+        The scene as it was where stereo finds too little to be believed.
+    """
+    count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
+    dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
+    with progress.stage("Stereo", count) as advance:
+        certain = 1.0 - dynamic if evidence is None else None
+        matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
+    if matches is None:
+        return scene
+    if evidence is not None:
+        with progress.stage("Second look", (1 + ROUNDS) * count) as advance:
+            depth, confidence = matches.depth(on_frame=advance)
+            if not trustworthy(confidence, dynamic):
+                return scene
+            matched = RigidPrediction(
+                depth=1.0 / resized(1.0 / depth, flow_size),
+                reliability=resized(confidence, flow_size),
+                intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
+                c2w_cv=scene.c2w_cv,
+            )
+            dynamic = known.with_masks(look_again(images, flow_images, evidence, matched, dynamic, advance))
+    with progress.stage("Depth", count) as advance:
+        depth, confidence = matches.depth(1.0 - dynamic, advance)
+    return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)
 
 
 def _rigid_prediction(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -13,8 +12,7 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import cg
 from skimage.filters import threshold_otsu
 
-from das3r_ns.frontend.flow import PairFlows
-from das3r_ns.frontend.motion import EvidenceMaps, RigidPrediction, motion_evidence
+from das3r_ns.frontend.motion import EvidenceMaps, SecondLook
 
 MOTION_ALONE = 0.35
 """What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
@@ -24,6 +22,13 @@ CHANGE_CONFIDENCE = 0.7
 
 PRIOR_CONFIDENCE = 0.02
 """Confidence of a superpixel of which nothing is known, against 1 where both flow and colours speak."""
+
+LOOK_WEIGHT = 0.5
+"""What the colour of a single pixel counts for, against its superpixel, once the depth of the static world is known."""
+
+LOOK_DECISION = (0.55, 0.25)
+"""Relative evidence that decides then, where nothing around matches and where all of it does: what does not match amid
+things that do is suspicious."""
 
 SPATIAL_STRENGTH = 2.0
 TEMPORAL_STRENGTH = 12.0
@@ -42,28 +47,29 @@ EDGE_BLUR = 0.8
 
 
 def dynamic_probability(
-    images: UInt8[np.ndarray, "N H W 3"],
-    flows: PairFlows,
-    rigid: RigidPrediction | None = None,
-    on_progress: Callable[[], None] = lambda: None,
+    images: UInt8[np.ndarray, "N H W 3"], evidence: EvidenceMaps, look: SecondLook | None = None
 ) -> Float[np.ndarray, "N H W"]:
     """Dynamic probability of every pixel of a clip, from optical flow and colours alone.
 
     Args:
         images: RGB frames at the working resolution.
-        flows: Optical flow between them, at its own (smaller) resolution.
-        rigid: What bundle adjustment predicts of a static world, or None where it found nothing.
-        on_progress: Called once for each frame.
+        evidence: What speaks for and against motion, at its own (smaller) resolution.
+        look: What the depth of the static world adds to it, at that resolution, where it has been measured.
 
     Returns:
         Probability that what the pixel shows moves, float32; 0.5 is the decision, and edges follow the image.
     """
-    evidence = motion_evidence(images, flows, rigid, on_progress)
+    if look is not None:
+        evidence = look.added_to(evidence)
     relative = relative_evidence(smooth(evidence, *fuse(evidence)))
     regions = evidence.regions
 
     def one(t: int) -> Float[np.ndarray, "H W"]:
         small = relative[regions.labels[t]].astype(np.float32)
+        if look is not None:
+            small += LOOK_WEIGHT * look.witnessed[t] * (look.change[t] - small)
+            alone, amid = LOOK_DECISION
+            small *= 0.5 / (alone + (amid - alone) * look.matchable[t])
         size = (images.shape[2], images.shape[1])
         evidence_here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
         return soften(segment_frame(images[t], evidence_here), evidence_here)
@@ -79,7 +85,7 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
     does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
     a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
-    that has stopped.
+    that has stopped. What stereo has matched at one depth stands still.
 
     Returns:
         Evidence of motion, 0 to 1, and the confidence in it.
@@ -97,6 +103,9 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))
+    if evidence.still is not None:
+        value = value * confidence / np.maximum(confidence + evidence.still, 1e-6)
+        confidence = confidence + evidence.still
     return value, PRIOR_CONFIDENCE + confidence
 
 

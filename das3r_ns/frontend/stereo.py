@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -52,50 +53,84 @@ PRIOR_TRUST = 0.5
 """A match takes the place of the depth to start from where it has at least this share of its confidence."""
 
 
-def stereo_depth(
+@dataclass(frozen=True)
+class Matches:
+    """Depth of every frame as it was matched there alone, and what it takes to check the frames against each other."""
+
+    frames: list[DenseDepth]
+    """Of each frame, at the resolution of the matching."""
+    sight: Sight
+    """How they see each other."""
+    images: UInt8[np.ndarray, "N H W 3"]
+    """The frames at their own resolution."""
+
+    def depth(
+        self, static_weight: Float[np.ndarray, "N H W"] | None = None, on_frame: Callable[[], None] = lambda: None
+    ) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N H W"]]:
+        """Check the depths found against each other, and fill the gaps.
+
+        Args:
+            static_weight: Probability that each pixel is static; the depth of movers is not believed. None = all are.
+            on_frame: Called once for each frame, for progress bars.
+
+        Returns:
+            depth: Camera z, positive and finite, in the unit of the cameras.
+            confidence: 0 (a guess) to 1.
+        """
+        frames = self.frames
+        if static_weight is not None:
+            height, width = frames[0].confidence.shape
+            certainty = np.clip(2.0 * resized(static_weight, (width, height)) - 1.0, 0.0, 1.0)
+            frames = [
+                DenseDepth(frame.inverse_depth, (frame.confidence * sure).astype(np.float32))
+                for frame, sure in zip(frames, certainty, strict=True)
+            ]
+        return agree_and_fill(frames, self.sight, self.images, on_frame)
+
+
+def match_frames(
     images: UInt8[np.ndarray, "N H W 3"],
-    static_weight: Float[np.ndarray, "N H W"],
     intrinsics: Float[np.ndarray, "N 3 3"],
     c2w_cv: Float[np.ndarray, "N 4 4"],
     depth: Float[np.ndarray, "N H W"],
     confidence: Float[np.ndarray, "N H W"],
+    static_weight: Float[np.ndarray, "N H W"] | None = None,
     on_frame: Callable[[], None] = lambda: None,
-) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N H W"]]:
-    """Match every frame with others of enough parallax, check the depths found against each other, and fill the gaps.
+) -> Matches | None:
+    """Match every frame with others of enough parallax.
 
     Args:
         images: RGB frames.
-        static_weight: Probability that each pixel is static. Movers are neither matched nor matched with.
         intrinsics: Camera matrix of each frame in its pixels.
         c2w_cv: Camera-to-world, OpenCV axes.
         depth: Camera z as it is known so far. It says how far and near to look, and stays where nothing matches.
         confidence: How well that is measured, 0 to 1.
-        on_frame: Called twice for each frame, for progress bars.
+        static_weight: Probability that each pixel is static, where that is certain: movers are not matched with. None =
+            not known, and movers have to fail to match by themselves.
+        on_frame: Called once for each frame, for progress bars.
 
     Returns:
-        depth: Camera z, positive and finite, in the unit of the cameras. What was given, where too little of that is
-            known.
-        confidence: 0 (a guess) to 1.
+        The matches, or None where too little of the depth is known to look for any.
     """
     if (confidence > MEASURED).mean() < ENOUGH:
-        return depth, confidence
+        return None
     known = 1.0 / depth[confidence > MEASURED]
     low, middle, high = (float(q) for q in np.quantile(known, (FARTHEST[0], 0.5, NEAREST[0])))
     span = (low * FARTHEST[1], high * NEAREST[1])
     full = (images.shape[2], images.shape[1])
     scale = min(1.0, LONG_SIDE / max(full))
     size = (round(full[0] * scale), round(full[1] * scale))
-    pictures = _resized(images, size)
+    pictures = resized(images, size)
     intrinsics = geo.resize_intrinsics(intrinsics, full, size)
-    stays, prior, trust = (_resized(maps, size) for maps in (static_weight, 1.0 / depth, confidence))
-    static = stays >= 0.5
+    prior, trust = (resized(maps, size) for maps in (1.0 / depth, confidence))
+    static = np.ones(prior.shape, bool) if static_weight is None else resized(static_weight, size) >= 0.5
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
             matched = found.confidence > np.maximum(PRIOR_TRUST * trust[i], MEASURED)
             inverse_depth = np.where(matched, found.inverse_depth, prior[i])
-            believed = np.where(matched, found.confidence, trust[i]) * np.clip(2.0 * stays[i] - 1.0, 0.0, 1.0)
+            believed = np.where(matched, found.confidence, trust[i])
             on_frame()
             return DenseDepth(inverse_depth.astype(np.float32), believed.astype(np.float32))
 
@@ -103,10 +138,10 @@ def stereo_depth(
     focal = float(np.median(intrinsics[:, 0, 0]))
     folded = lenses(intrinsics, geo.pinhole(focal, *size)) @ geo.invert_rigid(c2w_cv)
     sight = Sight(lambda i, others: folded[others] @ np.linalg.inv(folded[i]), focal, FAR * middle)
-    return agree_and_fill(measured, sight, images, on_frame)
+    return Matches(measured, sight, images)
 
 
-def _resized(maps: Shaped[np.ndarray, "N H W *c"], size: tuple[int, int]) -> Shaped[np.ndarray, "N h w *c"]:
+def resized(maps: Shaped[np.ndarray, "N H W *c"], size: tuple[int, int]) -> Shaped[np.ndarray, "N h w *c"]:
     """Every map or picture at (width, height), areas averaged; as they are where that is their size."""
     if (maps.shape[2], maps.shape[1]) == size:
         return maps

@@ -8,7 +8,7 @@ import pytest
 
 from das3r_ns.frontend.flow import PairFlows, dis_flow
 from das3r_ns.frontend.masks import dynamic_probability, relative_evidence, segment_frame, soften
-from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.motion import RigidPrediction, SecondLook, motion_evidence
 from das3r_ns.frontend.pairs import strided_pairs
 
 HEIGHT, WIDTH, FRAMES = 96, 160, 9
@@ -62,6 +62,10 @@ def _flows(images: np.ndarray) -> PairFlows:
     return dis_flow(images, strided_pairs(len(images), (1, 2, 4)))
 
 
+def _probability(images: np.ndarray, flows: PairFlows, rigid: RigidPrediction | None = None) -> np.ndarray:
+    return dynamic_probability(images, motion_evidence(images, flows, rigid))
+
+
 def _iou(probability: np.ndarray, masks: np.ndarray) -> float:
     found = probability > 0.5
     return float((found & masks).sum() / (found | masks).sum())
@@ -78,7 +82,7 @@ def _iou(probability: np.ndarray, masks: np.ndarray) -> float:
 )
 def test_finds_a_moving_square(camera: float, start: int, size: int, speed: float) -> None:
     images, masks = _clip(camera, start, size, speed)
-    probability = dynamic_probability(images, _flows(images))
+    probability = _probability(images, _flows(images))
     assert probability.shape == masks.shape and probability.dtype == np.float32
     assert probability.min() >= 0 and probability.max() <= 1
     assert _iou(probability, masks) > 0.85
@@ -99,7 +103,7 @@ def test_tripod_remembers_a_mover_that_stops() -> None:
     images, masks = _clip(0.0, 10, 40, 10.0)
     # The square stands still for the last frames, where no flow betrays it.
     images, masks = (np.concatenate([a[:7], np.repeat(a[6:7], 4, axis=0)]) for a in (images, masks))
-    probability = dynamic_probability(images, _flows(images), _tripod(len(images)))
+    probability = _probability(images, _flows(images), _tripod(len(images)))
     assert _iou(probability, masks) > 0.85
     assert _iou(probability[-1:], masks[-1:]) > 0.8
 
@@ -113,7 +117,7 @@ def test_finds_what_no_flow_can_follow() -> None:
     for t, (x, y) in enumerate(places):
         images[t, y : y + 30, x : x + 30] = mover
         masks[t, y : y + 30, x : x + 30] = True
-    probability = dynamic_probability(np.clip(images, 0, 255).astype(np.uint8), _flows(images.astype(np.uint8)))
+    probability = _probability(np.clip(images, 0, 255).astype(np.uint8), _flows(images.astype(np.uint8)))
     per_frame = [_iou(p, m) for p, m in zip(probability, masks, strict=True)]
     assert min(per_frame[0], per_frame[-1]) > 0.6
     assert np.mean(per_frame) > 0.75
@@ -134,7 +138,7 @@ def test_certain_where_the_evidence_is() -> None:
 def test_reports_each_frame() -> None:
     images, _ = _clip(1.5, 40, 40, 2.0)
     calls = []
-    dynamic_probability(images, _flows(images), on_progress=lambda: calls.append(1))
+    motion_evidence(images, _flows(images), on_frame=lambda: calls.append(1))
     assert len(calls) == FRAMES
 
 
@@ -143,7 +147,7 @@ def test_static_clip_has_no_movers(camera: float) -> None:
     ground = _texture(HEIGHT, 2 * WIDTH, (90, 120, 90), 1)
     frames = np.stack([_window(ground, camera * t, 0.3 * camera * t, HEIGHT, WIDTH) for t in range(FRAMES)])
     images = np.clip(frames + RNG.normal(0, 3, frames.shape), 0, 255).astype(np.uint8)
-    probability = dynamic_probability(images, _flows(images))
+    probability = _probability(images, _flows(images))
     assert (probability > 0.5).mean() < 0.01
     assert probability.mean() < 0.01
 
@@ -179,12 +183,12 @@ def _two_depths() -> tuple[np.ndarray, np.ndarray, RigidPrediction]:
 def test_rigid_prediction_clears_what_only_has_parallax() -> None:
     images, masks, rigid = _two_depths()
     flows = _flows(images)
-    probability = dynamic_probability(images, flows, rigid)
+    probability = _probability(images, flows, rigid)
     board = (rigid.depth < 3) & ~masks
     assert (probability > 0.5)[board].mean() < 0.02
     assert _iou(probability, masks) > 0.8
     # Without it a two-dimensional background takes the board for a mover: the test can fail.
-    assert (dynamic_probability(images, flows)[board] > 0.5).mean() > 0.2
+    assert (_probability(images, flows)[board] > 0.5).mean() > 0.2
 
 
 def test_useless_rigid_prediction_is_not_used() -> None:
@@ -195,13 +199,13 @@ def test_useless_rigid_prediction_is_not_used() -> None:
     intrinsics = np.array([[150.0, 0, WIDTH / 2], [0, 150.0, HEIGHT / 2], [0, 0, 1]])
     rigid = RigidPrediction(depth, np.ones_like(depth), np.tile(intrinsics, (FRAMES, 1, 1)), c2w)
     flows = _flows(images)
-    assert np.array_equal(dynamic_probability(images, flows, rigid), dynamic_probability(images, flows))
+    assert np.array_equal(_probability(images, flows, rigid), _probability(images, flows))
 
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_very_short_clips(count: int) -> None:
     images, masks = _clip(1.5, 40, 40, 3.0)
-    probability = dynamic_probability(images[:count], _flows(images[:count]))
+    probability = _probability(images[:count], _flows(images[:count]))
     assert np.isfinite(probability).all()
     assert _iou(probability, masks[:count]) > 0.5
 
@@ -209,7 +213,7 @@ def test_very_short_clips(count: int) -> None:
 @pytest.mark.parametrize("value", [0, 128, 255])
 def test_single_colour_frames(value: int) -> None:
     images = np.full((4, 48, 64, 3), value, np.uint8)
-    probability = dynamic_probability(images, _flows(images))
+    probability = _probability(images, _flows(images))
     assert np.array_equal(probability, np.zeros_like(probability))
 
 
@@ -218,7 +222,7 @@ def test_larger_images_than_flow() -> None:
     flows = _flows(images)
     size = (WIDTH * 6 // 5, HEIGHT * 6 // 5)
     large = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_CUBIC) for image in images])
-    probability = dynamic_probability(large, flows)
+    probability = _probability(large, flows)
     assert probability.shape == (FRAMES, size[1], size[0])
     expected = np.stack([cv2.resize(m.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) for m in masks]) > 0
     assert _iou(probability, expected) > 0.85
@@ -242,3 +246,42 @@ def test_segment_frame_follows_the_colours() -> None:
     expected = np.zeros((60, 80), bool)
     expected[20:40, 30:50] = True
     assert np.array_equal(segment_frame(image, relative), expected)
+
+
+def _look(images: np.ndarray, change: float, witnessed: float, still: float, where: tuple) -> SecondLook:
+    """A second look that sees the same everywhere but at one place."""
+    maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still)}
+    maps["matchable"] = (0.5, 0.5)
+    out = {name: np.full(images.shape[:3], elsewhere, np.float32) for name, (elsewhere, _) in maps.items()}
+    for name, (_, value) in maps.items():
+        out[name][where] = value
+    return SecondLook(**out)
+
+
+def test_second_look_adds_what_other_frames_do_not_show() -> None:
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    # A poster that goes with the wall behind it: only what is said of its place can make it a mover.
+    poster, colours = np.zeros_like(masks), _texture(40, 24, (60, 60, 170), 3).astype(np.uint8)
+    for t in range(FRAMES):
+        left = 120 - round(1.5 * t)
+        images[t, 10:50, left : left + 24] = colours
+        poster[t, 10:50, left : left + 24] = True
+    evidence = motion_evidence(images, _flows(images))
+    assert (dynamic_probability(images, evidence)[poster] > 0.5).mean() < 0.05
+    found = dynamic_probability(images, evidence, _look(images, 1.0, 1.0, 0.0, np.nonzero(poster)))
+    assert (found[poster] > 0.5).mean() > 0.9
+    # Where nobody sees the place, nothing that is said of it counts.
+    unseen = dynamic_probability(images, evidence, _look(images, 1.0, 0.0, 0.0, np.nonzero(poster)))
+    assert (unseen[poster] > 0.5).mean() < 0.05
+    assert _iou(unseen, masks) > 0.8
+
+
+def test_second_look_clears_what_is_still() -> None:
+    """A near board that a two-dimensional background takes for a mover, but stereo has matched."""
+    images, masks, rigid = _two_depths()
+    evidence = motion_evidence(images, _flows(images))
+    board = (rigid.depth < 3) & ~masks
+    before = dynamic_probability(images, evidence)
+    found = dynamic_probability(images, evidence, _look(images, 0.0, 1.0, 1.0, np.nonzero(board)))
+    assert (before > 0.5)[board].mean() > 0.2
+    assert (found > 0.5)[board].mean() < 0.02

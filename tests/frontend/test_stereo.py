@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend import stereo
-from das3r_ns.frontend.stereo import sources, stereo_depth
+from das3r_ns.frontend.stereo import match_frames, sources
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,13 @@ def blurred(demo_video):
     rows = np.linspace(-1, 1, truth.height, dtype=np.float32)[:, None]
     prior = truth.depth * (1 + 0.2 * rows)
     return prior.astype(np.float32), np.full(prior.shape, 0.3, np.float32)
+
+
+def stereo_depth(images, static, intrinsics, c2w_cv, prior, trust, on_frame=lambda: None):
+    """Depth and confidence where the movers are known from the start."""
+    matches = match_frames(images, intrinsics, c2w_cv, prior, trust, static, on_frame)
+    assert matches is not None
+    return matches.depth(static, on_frame)
 
 
 def test_true_cameras_give_true_depth(demo_video, blurred) -> None:
@@ -55,11 +62,22 @@ def test_pictures_without_texture_leave_the_depth_as_it_was(demo_video) -> None:
 def test_without_any_depth_to_start_from_nothing_is_matched(demo_video) -> None:
     truth = demo_video.estimate
     trust = np.zeros_like(truth.depth)
-    depth, confidence = stereo_depth(
-        demo_video.images, np.ones_like(trust), truth.intrinsics, truth.c2w_cv, truth.depth, trust
-    )
-    assert depth is truth.depth
-    assert confidence is trust
+    assert match_frames(demo_video.images, truth.intrinsics, truth.c2w_cv, truth.depth, trust) is None
+
+
+def test_what_moves_does_not_match_although_nobody_says_that_it_moves(demo_video, blurred) -> None:
+    truth, (prior, trust) = demo_video.estimate, blurred
+    cameras = (truth.intrinsics, truth.c2w_cv)
+    matches = match_frames(demo_video.images, *cameras, prior, np.where(truth.dynamic_probability > 0.5, 0.0, trust))
+    assert matches is not None
+    depth, confidence = matches.depth()
+    moves = truth.dynamic_probability > 0.5
+    matched = confidence > 0.3
+    assert matched[moves].mean() < 0.4 * matched[~moves].mean()
+    error = np.abs(depth / truth.depth - 1)
+    assert np.median(error[matched & ~moves]) < 0.02
+    # Told afterwards, it forgets the rest.
+    assert matches.depth(1.0 - truth.dynamic_probability)[1][moves].max() < 0.05
 
 
 def test_cameras_that_differ_in_focal_and_centre(demo_video, blurred) -> None:

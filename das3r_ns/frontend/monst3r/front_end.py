@@ -34,7 +34,7 @@ from das3r_ns.frontend.monst3r.preprocessing import (
     unframe_intrinsics,
     whole_framing,
 )
-from das3r_ns.frontend.motion import RigidPrediction
+from das3r_ns.frontend.motion import RigidPrediction, motion_evidence
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.predictions import PairPredictions
 from das3r_ns.frontend.refinement import refine_with_flow
@@ -102,7 +102,8 @@ def estimate(
         return _scene(aligned, confidence, known.masks, how, names, known, refined=False)
     # The linear systems are small and many: BLAS threads wait for each other longer than they work.
     with progress.stage("What moves", count) as advance, threadpool_limits(limits=1, user_api="blas"):
-        motion = dynamic_probability(seen, flows, _rigid_prediction(aligned, confidence, flows), advance)
+        rigid = _rigid_prediction(aligned, confidence, flows)
+        motion = dynamic_probability(seen, motion_evidence(seen, flows, rigid, advance))
         dynamic = fuse_dynamic(
             None if aligned.dynamic_mean is None else _resize(aligned.dynamic_mean, motion.shape),
             motion,

@@ -69,6 +69,8 @@ class EvidenceMaps:
     """Whether flow leads there and back; near 0 where the other cues are guesses."""
     plate: Float[np.ndarray, " S"] | None
     """How much the superpixel differs from the median of the clip; None unless the camera stands on a tripod."""
+    still: Float[np.ndarray, " S"] | None
+    """How surely the superpixel was matched at one depth, on which frames agree; None before anything was matched."""
     boundary: Float[np.ndarray, " E"]
     """Strength of a motion boundary between the superpixels of each of ``regions.edges``, 0 to about 1."""
     links: Int[np.ndarray, "L 2"]
@@ -114,6 +116,7 @@ def motion_evidence(
     return EvidenceMaps(
         regions=regions,
         plate=_difference_from_median(regions, np.stack(lab)) if on_tripod else None,
+        still=None,
         **{name: np.concatenate([cues[name] for cues, _ in found]) for name in CUE_NAMES},
         boundary=np.concatenate([boundary for _, boundary in found]),
         links=links,

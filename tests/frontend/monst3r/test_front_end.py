@@ -101,6 +101,7 @@ def test_without_mask_heads_motion_evidence_speaks_alone(
 ) -> None:
     path = save_folder(tmp_path / "bare", make_network({**fill.TINY, "mask_heads": False}))
     motion = np.random.default_rng(0).uniform(size=(3, 64, 96)).astype(np.float32)
+    monkeypatch.setattr(front_end, "motion_evidence", lambda *args: None)
     monkeypatch.setattr(front_end, "dynamic_probability", lambda *args: motion)
     images, progress = frames(3, 64, 96), quiet()
     scene = front_end.estimate(images, names(images), dataclasses.replace(CONFIG, checkpoint=str(path)), progress)
@@ -143,6 +144,7 @@ def test_given_masks_are_taken_as_they_are(
 ) -> None:
     masks = np.zeros((3, 64, 96), np.float32)
     masks[:, 20:40, 30:60] = 1.0
+    monkeypatch.setattr(front_end, "motion_evidence", lambda *args: None)
     monkeypatch.setattr(front_end, "dynamic_probability", lambda *args: pytest.fail("masks were sought"))
     images = frames(3, 64, 96)
     config = dataclasses.replace(CONFIG, checkpoint=str(checkpoint))

@@ -73,6 +73,7 @@ def watch(quick: PairNetwork, monkeypatch: pytest.MonkeyPatch) -> Watch:
     monkeypatch.setattr(front_end, "global_align", watch.align)
     monkeypatch.setattr(front_end, "join_windows", watch.join)
     monkeypatch.setattr(front_end, "pick_flow", lambda device: (no_flow, "none"))
+    monkeypatch.setattr(front_end, "motion_evidence", lambda *args: None)
     monkeypatch.setattr(front_end, "dynamic_probability", lambda images, *_: np.zeros(images.shape[:3], np.float32))
     monkeypatch.setattr(front_end, "load_network", lambda path: quick)
     monkeypatch.setattr(front_end, "hub", SimpleNamespace(find_checkpoint=lambda *_: Path("tiny")))
