@@ -24,8 +24,8 @@ class FrontEndConfig:
     long_side: int = 512
     """Longer side, in pixels, at which the front end works (and trains, unless told otherwise); never enlarged."""
     stereo: bool = True
-    """Measure depth by multi-view stereo once the cameras are known ('geometric' only). Without, depth is that of the
-    optical flow: quicker to have, but smeared at the edges of things."""
+    """Measure depth by multi-view stereo once the cameras are known, and look again at what moves by it ('geometric'
+    only). Without, both are what the optical flow says: quicker to have, but coarser at the edges of things."""
     checkpoint: str = "auto"
     """Weights of the network: a folder (config.json and model.safetensors), a .pth file, or a published one by its name
     (das3r, monst3r, dust3r; downloaded if need be, for non-commercial use only). 'auto' takes what `das3r weights` has

@@ -98,7 +98,7 @@ def estimate(
     )
     if not config.stereo or result.camera_kind != "general":
         return scene
-    return _with_stereo(scene, images, flow_images, None if refined else evidence, known, progress)
+    return _with_stereo(scene, images, flow_images, evidence, known, progress)
 
 
 def _with_stereo(
@@ -115,7 +115,7 @@ def _with_stereo(
         scene: Cameras, depth and dynamic probability as optical flow tells them.
         images: RGB frames at the working resolution.
         flow_images: The same at the resolution of the flow.
-        evidence: What spoke for motion; None where the masks are better than it, and stay.
+        evidence: What spoke for motion; None where the user's masks alone count.
         known: Whose masks may have to be joined in.
         progress: Where to report.
 
@@ -130,17 +130,19 @@ def _with_stereo(
     if matches is None:
         return scene
     if evidence is not None:
-        with progress.stage("Second look", (1 + ROUNDS) * count) as advance:
+        with progress.stage("Depth", count) as advance:
             depth, confidence = matches.depth(on_frame=advance)
-            if not trustworthy(confidence, dynamic):
-                return scene
+        if not trustworthy(confidence, dynamic):
+            return scene
+        if not scene.provenance["refined"]:
             matched = RigidPrediction(
                 depth=1.0 / resized(1.0 / depth, flow_size),
                 reliability=resized(confidence, flow_size),
                 intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
                 c2w_cv=scene.c2w_cv,
             )
-            dynamic = known.with_masks(look_again(images, flow_images, evidence, matched, dynamic, advance))
+            with progress.stage("Second look", ROUNDS * count) as advance:
+                dynamic = known.with_masks(look_again(images, flow_images, evidence, matched, dynamic, advance))
     with progress.stage("Depth", count) as advance:
         depth, confidence = matches.depth(1.0 - dynamic, advance)
     return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)

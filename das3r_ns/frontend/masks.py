@@ -71,8 +71,10 @@ def dynamic_probability(
             alone, amid = LOOK_DECISION
             small *= 0.5 / (alone + (amid - alone) * look.matchable[t])
         size = (images.shape[2], images.shape[1])
-        evidence_here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-        return soften(segment_frame(images[t], evidence_here), evidence_here)
+        here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+        # Where every pixel has spoken for itself, GrabCut would only move the edges away again.
+        mask = segment_frame(images[t], here) if look is None else drop_specks(here)
+        return soften(mask, here)
 
     with ThreadPoolExecutor(max_workers=2) as pool:
         return np.stack(list(pool.map(one, range(len(images)))))
@@ -158,7 +160,7 @@ def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray,
         relative: Relative evidence, 0 static to 1 moving.
     """
     undecided, likely, sure = BAND
-    mask = _drop_specks(relative, likely, sure)
+    mask = drop_specks(relative)
     labels = np.full(mask.shape, cv2.GC_BGD, np.uint8)
     labels[(relative >= undecided) & (relative <= likely)] = cv2.GC_PR_BGD
     labels[mask] = cv2.GC_PR_FGD
@@ -187,8 +189,13 @@ def soften(mask: Bool[np.ndarray, "H W"], relative: Float[np.ndarray, "H W"]) ->
     return 0.5 + decided * np.where(decided > 0, moving, 1 - moving)
 
 
-def _drop_specks(relative: Float[np.ndarray, "H W"], likely: float, sure: float) -> Bool[np.ndarray, "H W"]:
-    """Where ``relative`` exceeds ``likely``, without parts that are small against the largest and nowhere ``sure``."""
+def drop_specks(relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The mask of one frame, without parts that are small against the largest and nowhere sure.
+
+    Args:
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    _, likely, sure = BAND
     mask = relative > likely
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     if count <= 2:

@@ -49,15 +49,17 @@ def test_cameras_depth_and_movers_of_the_demo(
     assert np.median(np.abs(ratio / np.median(ratio) - 1)) < 0.05
 
 
-def test_stereo_measures_depth_that_flow_smears(tmp_path: Path, read_demo_folder: Callable) -> None:
+def test_stereo_measures_what_flow_smears(tmp_path: Path, read_demo_folder: Callable) -> None:
     demo = read_demo_folder(write_demo(tmp_path / "room", num_frames=16, width=256, height=144))
     stays = demo.estimate.dynamic_probability < 0.5
-    shares = []
+    shares, overlaps = [], []
     for stereo in (False, True):
         found = run(demo.images, stereo=stereo)
         ratio = found.depth[stays] / demo.estimate.depth[stays]
         shares.append((np.abs(ratio / np.median(ratio) - 1) < 0.03).mean())
+        overlaps.append(mask_iou(found.dynamic_probability > 0.5, ~stays).mean())
     assert shares[1] > 1.1 * shares[0]
+    assert overlaps[1] > overlaps[0] + 0.02  # the second look
 
 
 def test_a_picture_that_stands_still_is_a_tripod_where_nothing_moves(demo_video) -> None:
