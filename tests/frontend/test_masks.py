@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 
 from das3r_ns.frontend.flow import PairFlows, dis_flow
-from das3r_ns.frontend.masks import dynamic_probability, relative_evidence, segment_frame, soften
+from das3r_ns.frontend.masks import (
+    PRIOR_CONFIDENCE,
+    dynamic_probability,
+    fuse,
+    relative_evidence,
+    segment_frame,
+    soften,
+)
 from das3r_ns.frontend.motion import RigidPrediction, SecondLook, motion_evidence
 from das3r_ns.frontend.pairs import strided_pairs
 
@@ -276,12 +285,30 @@ def test_second_look_adds_what_other_frames_do_not_show() -> None:
     assert _iou(unseen, masks) > 0.8
 
 
-def test_second_look_clears_what_is_still() -> None:
-    """A near board that a two-dimensional background takes for a mover, but stereo has matched."""
+def test_second_look_speaks_for_what_is_still() -> None:
+    """A near board that a two-dimensional background takes for a mover altogether, but that stereo has matched."""
     images, masks, rigid = _two_depths()
     evidence = motion_evidence(images, _flows(images))
     board = (rigid.depth < 3) & ~masks
-    before = dynamic_probability(images, evidence)
-    found = dynamic_probability(images, evidence, _look(images, 0.0, 1.0, 1.0, np.nonzero(board)))
-    assert (before > 0.5)[board].mean() > 0.2
-    assert (found > 0.5)[board].mean() < 0.02
+    unmatched, matched = (
+        dynamic_probability(images, evidence, _look(images, 0.0, 1.0, still, np.nonzero(board))) > 0.5
+        for still in (0.0, 1.0)
+    )
+    assert unmatched[board].mean() > 0.85
+    assert matched[board].mean() < 0.7 * unmatched[board].mean()
+    # With less to outshine it, the true mover comes to light.
+    assert matched[masks].mean() > unmatched[masks].mean() + 0.5
+
+
+def test_what_is_still_counts_as_one_more_witness_against_motion() -> None:
+    images, _ = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    value, confidence = fuse(evidence)
+    for still in (0.0, 0.5):
+        look = _look(images, 0.0, 1.0, still, np.s_[:, :])
+        with_still = dataclasses.replace(evidence, still=look.added_to(evidence).still)
+        fused, sure = fuse(with_still)
+        np.testing.assert_allclose(sure, confidence + still, rtol=1e-5)
+        # fuse adds a little confidence of its own that knows nothing of motion.
+        own = confidence - PRIOR_CONFIDENCE
+        np.testing.assert_allclose(fused, value * own / np.maximum(own + still, 1e-6), atol=1e-5)
