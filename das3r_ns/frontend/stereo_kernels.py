@@ -6,8 +6,25 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numba import njit
 
-NO_SAMPLE = np.float32(-1.0)
-"""Cost of a source that does not see the point."""
+MIN_Z = np.float32(1e-3)
+"""A point nearer to the plane of a camera than this share of its depth has no projection."""
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _difference(source, u, v, colour):
+    """Sum over the channels of the absolute difference of a colour and a picture at (u, v), from its first pixel's
+    centre."""
+    # Unsigned, or every access would first ask whether the index counts from the end.
+    col, row = np.uintp(u), np.uintp(v)
+    right, below = col + np.uintp(1), row + np.uintp(1)
+    fu, fv = u - np.float32(col), v - np.float32(row)
+    w11 = fu * fv
+    w01, w10, w00 = fu - w11, fv - w11, np.float32(1.0) - fu - fv + w11
+    error = np.float32(0.0)
+    for c in range(3):
+        above = source[row, col, c] * w00 + source[row, right, c] * w01
+        error += abs(above + source[below, col, c] * w10 + source[below, right, c] * w11 - colour[c])
+    return error
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -43,56 +60,44 @@ def matching_costs(
     count, tried = len(sources), len(levels)
     half, one, cap = np.float32(0.5), np.float32(1.0), np.float32(limit)
     costs = np.empty((height, width, tried), dtype=np.float32)
-    found = np.empty((count, tried), dtype=np.float32)
+    us, vs, seen_by = np.empty(tried, np.float32), np.empty(tried, np.float32), np.empty(tried, np.int32)
+    best, second, third = np.empty(tried, np.float32), np.empty(tried, np.float32), np.empty(tried, np.float32)
     for row in range(height):
         for col in range(width):
             x, y = np.float32(col) + half, np.float32(row) + half
-            here = image[row, col]
+            seen_by[:] = 0
+            best[:] = cap
+            second[:] = cap
+            third[:] = cap
             for m in range(count):
                 h, t = rays[m], offsets[m]
                 bx = h[0, 0] * x + h[0, 1] * y + h[0, 2]
                 by = h[1, 0] * x + h[1, 1] * y + h[1, 2]
                 bz = h[2, 0] * x + h[2, 1] * y + h[2, 2]
-                source, seen = sources[m], usable[m]
+                # In a loop of its own, which the compiler turns into vector instructions.
                 for k in range(tried):
-                    found[m, k] = NO_SAMPLE
                     z = bz + t[2] * levels[k]
-                    if z < np.float32(1e-3):
+                    us[k] = (bx + t[0] * levels[k]) / z - half if z >= MIN_Z else -one
+                    vs[k] = (by + t[1] * levels[k]) / z - half
+                for k in range(tried):
+                    u, v = us[k], vs[k]
+                    if not (u >= 0 and v >= 0 and u < width - 1 and v < height - 1):
                         continue
-                    u = (bx + t[0] * levels[k]) / z - half
-                    v = (by + t[1] * levels[k]) / z - half
-                    if u < 0 or v < 0 or u >= width - 1 or v >= height - 1:
+                    if not usable[m, np.uintp(v), np.uintp(u)]:
                         continue
-                    iu, iv = np.int32(u), np.int32(v)
-                    if not seen[iv, iu]:
-                        continue
-                    fu, fv = u - iu, v - iv
-                    w11 = fu * fv
-                    w01, w10, w00 = fu - w11, fv - w11, one - fu - fv + w11
-                    a, b, c, d = source[iv, iu], source[iv, iu + 1], source[iv + 1, iu], source[iv + 1, iu + 1]
-                    error = abs(a[0] * w00 + b[0] * w01 + c[0] * w10 + d[0] * w11 - here[0])
-                    error += abs(a[1] * w00 + b[1] * w01 + c[1] * w10 + d[1] * w11 - here[1])
-                    error += abs(a[2] * w00 + b[2] * w01 + c[2] * w10 + d[2] * w11 - here[2])
-                    found[m, k] = min(error, cap)
+                    error = min(_difference(sources[m], u, v, image[row, col]), cap)
+                    seen_by[k] += 1
+                    # The three least so far, without a branch.
+                    left = max(error, best[k])
+                    best[k] = min(error, best[k])
+                    third[k] = min(max(left, second[k]), third[k])
+                    second[k] = min(left, second[k])
             for k in range(tried):
-                best, second, third, n = cap, cap, cap, 0
-                for m in range(count):
-                    error = found[m, k]
-                    if error < 0:
-                        continue
-                    n += 1
-                    if error < best:
-                        best, second, third = error, best, second
-                    elif error < second:
-                        second, third = error, second
-                    elif error < third:
-                        third = error
-                if n <= 1:
-                    costs[row, col, k] = half * (best + cap) if n == 1 else cap
-                elif n <= 4:
-                    costs[row, col, k] = half * (best + second)
+                n = seen_by[k]
+                if n > 4:
+                    costs[row, col, k] = (best[k] + second[k] + third[k]) / np.float32(3.0)
                 else:
-                    costs[row, col, k] = (best + second + third) / np.float32(3.0)
+                    costs[row, col, k] = half * (best[k] + (second[k] if n > 1 else cap))
     return costs
 
 
