@@ -9,6 +9,9 @@ from numba import njit
 MIN_Z = np.float32(1e-3)
 """A point nearer to the plane of a camera than this share of its depth has no projection."""
 
+EXACT_DIVISION = {"nnan", "ninf", "nsz", "reassoc", "contract"}
+"""Fast arithmetic but for approximate reciprocals, by which a pixel at the edge of a picture would fall outside."""
+
 
 @njit(cache=True, nogil=True, fastmath=True)
 def _difference(source, u, v, colour):
@@ -27,7 +30,7 @@ def _difference(source, u, v, colour):
     return error
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=EXACT_DIVISION)
 def matching_costs(
     image: Float[np.ndarray, "H W 3"],
     sources: Float[np.ndarray, "M H W 3"],
@@ -77,8 +80,9 @@ def matching_costs(
                 # In a loop of its own, which the compiler turns into vector instructions.
                 for k in range(tried):
                     z = bz + t[2] * levels[k]
-                    us[k] = (bx + t[0] * levels[k]) / z - half if z >= MIN_Z else -one
-                    vs[k] = (by + t[1] * levels[k]) / z - half
+                    positive = max(z, MIN_Z)
+                    us[k] = (bx + t[0] * levels[k]) / positive - half if z >= MIN_Z else -one
+                    vs[k] = (by + t[1] * levels[k]) / positive - half
                 for k in range(tried):
                     u, v = us[k], vs[k]
                     if not (u >= 0 and v >= 0 and u < width - 1 and v < height - 1):

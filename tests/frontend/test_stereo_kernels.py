@@ -48,6 +48,14 @@ def test_costs_are_those_of_the_better_half_of_the_sources(count: int) -> None:
     assert (found[-1] == limit).all()  # the last row has no neighbour to interpolate with
 
 
+def test_a_point_in_the_plane_of_a_source_has_no_sample_there() -> None:
+    image = np.zeros((4, 6, 3), np.float32)
+    rays, offsets = np.eye(3, dtype=np.float32)[None], np.array([[0.0, 0.0, -1.0]], np.float32)
+    levels = np.array([0.0, 1.0, 2.0], np.float32)  # z there is 1, 0 and -1
+    costs = matching_costs(image, image[None], np.ones((1, 4, 6), bool), rays, offsets, levels, 60.0)
+    np.testing.assert_allclose(costs[:3, :5], np.broadcast_to([30.0, 60.0, 60.0], (3, 5, 3)))
+
+
 def test_one_path_is_the_optimum_of_dynamic_programming() -> None:
     """In a picture of one row two directions run along it, and six see single pixels."""
     rng = np.random.default_rng(0)
