@@ -35,8 +35,29 @@ certain although its distance is not."""
 COMPARED_FRAMES = (1, 2, 4, 8)
 """Distances, both ways, of the frames whose depths are compared."""
 
-FILL_STRENGTH = (2000.0, 4)
-"""Strength and rounds of the smoothing that fills what is not known."""
+FILL_ROUNDS = 4
+"""Rounds of the smoothing that fills what is not known."""
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How what is not known takes its depth from around."""
+
+    believed: float
+    """Confidence from which a depth stays as it was measured; one of less is blended with what is around."""
+    strengths: tuple[float, ...]
+    """Strengths of the smoothing, one pass after the other, each of which starts from what the last one has filled."""
+    like: float
+    """Difference in colour (L*a*b*, as OpenCV scales it) at which two pixels are neighbours by a third only."""
+
+
+SMOOTH = Filling(believed=0.3, strengths=(2000.0,), like=6.0)
+"""For depth from optical flow, which follows a mover: what lies around reaches all across it."""
+
+CLOSE = Filling(believed=0.1, strengths=(2000.0, 20.0), like=3.0)
+"""For depth from stereo, which is right or has no confidence. Near things are measured best, so blending pulls towards
+them, and points that hang in the air before everything else are the price; a gap takes its depth from its next
+neighbours, wherever there are some."""
 
 
 @dataclass(frozen=True)
@@ -102,13 +123,14 @@ def dense_depth(
             return out
 
         measured = list(pool.map(measure, range(flows.num_frames)))
-    return agree_and_fill(measured, sight, images, on_frame)
+    return agree_and_fill(measured, sight, images, SMOOTH, on_frame)
 
 
 def agree_and_fill(
     measured: list[DenseDepth],
     sight: Sight,
     images: UInt8[np.ndarray, "N h w 3"],
+    filling: Filling,
     on_frame: Callable[[], None] = lambda: None,
 ) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
     """Check the depths of all frames against each other, and fill what is not known along the edges of the picture.
@@ -117,6 +139,7 @@ def agree_and_fill(
         measured: Depth of every frame.
         sight: How the frames see each other.
         images: RGB frames at the resolution of the depth wanted.
+        filling: How to fill.
         on_frame: Called once for each frame.
 
     Returns:
@@ -125,7 +148,7 @@ def agree_and_fill(
     """
 
     def finish(i: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        out = _fill(_cross_check(measured, sight, i), images[i])
+        out = _fill(_cross_check(measured, sight, i), images[i], filling)
         on_frame()
         return out
 
@@ -201,7 +224,7 @@ def _cross_check(measured: list[DenseDepth], sight: Sight, i: int) -> DenseDepth
 
 
 def _fill(
-    frame: DenseDepth, image: UInt8[np.ndarray, "h w 3"]
+    frame: DenseDepth, image: UInt8[np.ndarray, "h w 3"], filling: Filling
 ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """Depth and confidence at the resolution of the image; what is not known comes from around, along its edges."""
     size = (image.shape[1], image.shape[0])
@@ -209,16 +232,16 @@ def _fill(
     if inverse_depth.shape != image.shape[:2]:
         confidence = cv2.resize(confidence * _even(inverse_depth), size, interpolation=cv2.INTER_LINEAR)
         inverse_depth = cv2.resize(inverse_depth, size, interpolation=cv2.INTER_LINEAR)
-    floor = 1e-4
-    weight = confidence**2 + floor * float(np.mean(confidence**2)) + 1e-12
+    weight = confidence**2
+    floor = 1e-4 * float(np.mean(weight)) + 1e-12
     lab = cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32)
-    across, down = _likeness(lab)
-    summed, total = kernels.smooth_along_image(
-        np.stack([weight * inverse_depth, weight]).astype(np.float32), across, down, *FILL_STRENGTH
-    )
-    around = summed / np.maximum(total, 1e-20)
-    # Trust is steep: a depth half believed is blended, one that is believed stays as it was measured.
-    own = np.clip(confidence / 0.3, 0.0, 1.0)
+    across, down = _likeness(lab, filling.like)
+    around = inverse_depth
+    for strength in filling.strengths:
+        sums = np.stack([weight * inverse_depth + floor * around, weight + floor]).astype(np.float32)
+        summed, total = kernels.smooth_along_image(sums, across, down, strength, FILL_ROUNDS)
+        around = summed / np.maximum(total, 1e-20)
+    own = np.clip(confidence / filling.believed, 0.0, 1.0)
     blended = own * inverse_depth + (1.0 - own) * around
     low, high = np.percentile(inverse_depth, [0.1, 99.9])
     blended = np.clip(blended, max(low, 1e-6), max(high, 1e-6))
@@ -232,10 +255,12 @@ def _even(inverse_depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     return np.clip(2.0 - spread / (0.05 * inverse_depth), 0.0, 1.0)
 
 
-def _likeness(lab: Float[np.ndarray, "h w 3"]) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+def _likeness(
+    lab: Float[np.ndarray, "h w 3"], like: float
+) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
     """How alike each pixel is to the one on its right and to the one below, 0 to 1."""
     across = np.zeros(lab.shape[:2], dtype=np.float32)
     down = np.zeros(lab.shape[:2], dtype=np.float32)
-    across[:, :-1] = np.exp(-np.linalg.norm(np.diff(lab, axis=1), axis=-1) / 6.0)
-    down[:-1] = np.exp(-np.linalg.norm(np.diff(lab, axis=0), axis=-1) / 6.0)
+    across[:, :-1] = np.exp(-np.linalg.norm(np.diff(lab, axis=1), axis=-1) / like)
+    down[:-1] = np.exp(-np.linalg.norm(np.diff(lab, axis=0), axis=-1) / like)
     return across, down

@@ -19,18 +19,18 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend import stereo_kernels as kernels
 from das3r_ns.frontend.bundle.known_poses import lenses
-from das3r_ns.frontend.depth import FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
+from das3r_ns.frontend.depth import CLOSE, FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
 
-PARALLAX = (6.0, 12.0, 20.0)
+PARALLAX = (8.0, 16.0, 32.0)
 """How far the middle depth should shift from the frame to those it is compared with, before and after it, in pixels:
 little enough to see the same things, enough to tell their depths apart."""
 LEVELS = (32, 96)
 """Fewest and most depths that are tried."""
-LEVEL_STEP = 1.25
+LEVEL_STEP = 2.0
 """Pixels from one depth to the next in the frame furthest away."""
 FARTHEST, NEAREST = (0.005, 0.5), (0.995, 1.3)
 """Quantile of the measured inverse depths, and what it is multiplied by, for the smallest and the largest one tried."""
-LIMIT = 35.0
+LIMIT = 25.0
 """Largest cost of a pixel, in grey levels summed over three channels: beyond it is another thing."""
 STEP_PENALTY, JUMP_PENALTY, EDGE = 6.0, 60.0, 30.0
 """See :func:`~das3r_ns.frontend.stereo_kernels.semi_global_costs`."""
@@ -50,7 +50,8 @@ LONG_SIDE = 640
 WORKERS = min(os.cpu_count() or 1, 8)
 """Frames that are matched at the same time; each takes up to 250 MB."""
 PRIOR_TRUST = 0.5
-"""A match takes the place of the depth to start from where it has at least this share of its confidence."""
+"""What the confidence of the depth to start from counts for where nothing matches. Flow that knows its way where no
+colour matches has mostly been dragged along."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Matches:
                 DenseDepth(frame.inverse_depth, (frame.confidence * sure).astype(np.float32))
                 for frame, sure in zip(frames, certainty, strict=True)
             ]
-        return agree_and_fill(frames, self.sight, self.images, on_frame)
+        return agree_and_fill(frames, self.sight, self.images, CLOSE, on_frame)
 
 
 def match_frames(
@@ -128,11 +129,11 @@ def match_frames(
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
-            matched = found.confidence > np.maximum(PRIOR_TRUST * trust[i], MEASURED)
-            inverse_depth = np.where(matched, found.inverse_depth, prior[i])
-            believed = np.where(matched, found.confidence, trust[i])
+            matched = found.confidence > MEASURED
+            inverse_depth = np.where(matched, found.inverse_depth, prior[i]).astype(np.float32)
+            believed = np.where(matched, found.confidence, PRIOR_TRUST * trust[i])
             on_frame()
-            return DenseDepth(inverse_depth.astype(np.float32), believed.astype(np.float32))
+            return DenseDepth(inverse_depth, believed.astype(np.float32))
 
         measured = list(pool.map(measure, range(len(images))))
     focal = float(np.median(intrinsics[:, 0, 0]))

@@ -44,7 +44,9 @@ def matching_costs(
 
     The cost of one source is the sum of absolute differences of the three channels, at most ``limit``. Of the sources
     that see the point the better half counts: those are the ones in which nothing stands in front of it (Kang, Szeliski
-    and Chai, CVPR 2001, section 3.2). A single source may match by chance, so it counts by half only.
+    and Chai, CVPR 2001, section 3.2). A single source may match by chance, so it counts by half only. What the rest
+    costs is taken from the depths that more sources see: a depth that takes the point out of their pictures is neither
+    better nor worse for it, or plain ground would match wherever most of them happen to look.
 
     Args:
         image: The frame.
@@ -57,7 +59,7 @@ def matching_costs(
         limit: Largest cost of one pixel.
 
     Returns:
-        Costs, 0 to ``limit``; ``limit`` where no source sees the point.
+        Costs, 0 to ``limit``; ``limit`` where no two sources see the point at any depth.
     """
     height, width = image.shape[:2]
     count, tried = len(sources), len(levels)
@@ -96,12 +98,19 @@ def matching_costs(
                     best[k] = min(error, best[k])
                     third[k] = min(max(left, second[k]), third[k])
                     second[k] = min(left, second[k])
+            total, compared = np.float32(0.0), 0
             for k in range(tried):
-                n = seen_by[k]
-                if n > 4:
+                if seen_by[k] > 4:
                     costs[row, col, k] = (best[k] + second[k] + third[k]) / np.float32(3.0)
                 else:
-                    costs[row, col, k] = half * (best[k] + (second[k] if n > 1 else cap))
+                    costs[row, col, k] = half * (best[k] + second[k])
+                if seen_by[k] > 1:
+                    total += costs[row, col, k]
+                    compared += 1
+            typical = total / np.float32(compared) if compared > 0 else cap
+            for k in range(tried):
+                if seen_by[k] < 2:
+                    costs[row, col, k] = typical if seen_by[k] == 0 else half * (best[k] + typical)
     return costs
 
 

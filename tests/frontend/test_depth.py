@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from das3r_ns.frontend import depth as depth_module
 from das3r_ns.frontend import geometry as geo
 from das3r_ns.frontend.bundle.depth_kernels import smooth_along_image
 from das3r_ns.frontend.bundle_adjustment import BundleResult
-from das3r_ns.frontend.depth import dense_depth
+from das3r_ns.frontend.depth import DenseDepth, dense_depth
 
 
 def exact_bundle(room: Any, **changes: Any) -> BundleResult:
@@ -102,3 +103,35 @@ def test_smoothing_stops_at_edges_and_keeps_the_mean() -> None:
     assert smooth[:, 20:].mean() - smooth[:, :20].mean() == pytest.approx(
         step[:, 20:].mean() - step[:, :20].mean(), abs=1e-3
     )
+
+
+def near_and_far(gap: int, doubtful: float) -> tuple[DenseDepth, np.ndarray]:
+    """A near surface that is sure beside plain ground, four times as far away, that is not; at its edge nothing is."""
+    inverse_depth = np.full((30, 60), 0.25, np.float32)
+    inverse_depth[:, :30] = 1.0
+    confidence = np.where(inverse_depth == 1.0, 1.0, doubtful).astype(np.float32)
+    inverse_depth[:, 30 : 30 + gap], confidence[:, 30 : 30 + gap] = 1.0, 0.0
+    image = np.full((30, 60, 3), 180, np.uint8)
+    image[:, :30] = 60
+    return DenseDepth(inverse_depth, confidence), image
+
+
+@pytest.mark.parametrize("gap", [0, 4])
+def test_what_stereo_has_matched_is_not_drawn_to_what_is_near(gap: int) -> None:
+    frame, image = near_and_far(gap, doubtful=0.15)
+    depth, confidence = depth_module._fill(frame, image, depth_module.CLOSE)
+    np.testing.assert_array_equal(confidence, frame.confidence)
+    np.testing.assert_allclose(depth[:, :30], 1.0)
+    np.testing.assert_allclose(depth[:, 30 + gap :], 4.0, rtol=1e-3)
+    # The gap takes the depth of the ground that it looks like, although the near surface is measured better.
+    assert (depth[:, 30 : 30 + gap] > 3.0).all()
+
+
+def test_what_moves_is_covered_from_far_away() -> None:
+    """A wide mover in front of even ground, where neither smoothing leaves any of its own depth."""
+    inverse_depth, confidence = np.full((60, 200), 0.5, np.float32), np.full((60, 200), 0.9, np.float32)
+    inverse_depth[:, 60:140], confidence[:, 60:140] = 3.0, 0.0
+    image = np.full((60, 200, 3), 120, np.uint8)
+    for filling in (depth_module.SMOOTH, depth_module.CLOSE):
+        depth, _ = depth_module._fill(DenseDepth(inverse_depth, confidence), image, filling)
+        np.testing.assert_allclose(depth, 2.0, rtol=0.05)
