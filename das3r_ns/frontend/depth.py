@@ -35,9 +35,6 @@ certain although its distance is not."""
 COMPARED_FRAMES = (1, 2, 4, 8)
 """Distances, both ways, of the frames whose depths are compared."""
 
-BELIEVED = 0.3
-"""Confidence from which a depth stays as it was measured; below it is blended with what is around."""
-
 FILL_ROUNDS = 4
 """Rounds of the smoothing that fills what is not known."""
 
@@ -46,19 +43,21 @@ FILL_ROUNDS = 4
 class Filling:
     """How what is not known takes its depth from around."""
 
+    believed: float
+    """Confidence from which a depth stays as it was measured; one of less is blended with what is around."""
     strengths: tuple[float, ...]
     """Strengths of the smoothing, one pass after the other, each of which starts from what the last one has filled."""
     like: float
     """Difference in colour (L*a*b*, as OpenCV scales it) at which two pixels are neighbours by a third only."""
 
 
-SMOOTH = Filling(strengths=(2000.0,), like=6.0)
+SMOOTH = Filling(believed=0.3, strengths=(2000.0,), like=6.0)
 """For depth from optical flow, which follows a mover: what lies around reaches all across it."""
 
-CLOSE = Filling(strengths=(2000.0, 20.0), like=3.0)
-"""For depth from stereo, which leaves small gaps, at the edges of things above all: a gap takes its depth from its next
-neighbours, wherever there are some. Near things are measured best and would outweigh the others from further away, and
-points that hang in the air before everything else would be the price."""
+CLOSE = Filling(believed=0.1, strengths=(2000.0, 20.0), like=3.0)
+"""For depth from stereo, which is right or has no confidence. Near things are measured best, so blending pulls towards
+them, and points that hang in the air before everything else are the price; a gap takes its depth from its next
+neighbours, wherever there are some."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ def _fill(
         sums = np.stack([weight * inverse_depth + floor * around, weight + floor]).astype(np.float32)
         summed, total = kernels.smooth_along_image(sums, across, down, strength, FILL_ROUNDS)
         around = summed / np.maximum(total, 1e-20)
-    own = np.clip(confidence / BELIEVED, 0.0, 1.0)
+    own = np.clip(confidence / filling.believed, 0.0, 1.0)
     blended = own * inverse_depth + (1.0 - own) * around
     low, high = np.percentile(inverse_depth, [0.1, 99.9])
     blended = np.clip(blended, max(low, 1e-6), max(high, 1e-6))

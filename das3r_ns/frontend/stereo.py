@@ -26,11 +26,11 @@ PARALLAX = (8.0, 16.0, 32.0)
 little enough to see the same things, enough to tell their depths apart."""
 LEVELS = (32, 96)
 """Fewest and most depths that are tried."""
-LEVEL_STEP = 2.0
+LEVEL_STEP = 1.5
 """Pixels from one depth to the next in the frame furthest away."""
 FARTHEST, NEAREST = (0.005, 0.5), (0.995, 1.3)
 """Quantile of the measured inverse depths, and what it is multiplied by, for the smallest and the largest one tried."""
-LIMIT = 25.0
+LIMIT = 20.0
 """Largest cost of a pixel, in grey levels summed over three channels: beyond it is another thing."""
 STEP_PENALTY, JUMP_PENALTY, EDGE = 6.0, 60.0, 30.0
 """See :func:`~das3r_ns.frontend.stereo_kernels.semi_global_costs`."""

@@ -118,7 +118,7 @@ def near_and_far(gap: int, doubtful: float) -> tuple[DenseDepth, np.ndarray]:
 
 @pytest.mark.parametrize("gap", [0, 4])
 def test_what_stereo_has_matched_is_not_drawn_to_what_is_near(gap: int) -> None:
-    frame, image = near_and_far(gap, doubtful=0.4)
+    frame, image = near_and_far(gap, doubtful=0.15)
     depth, confidence = depth_module._fill(frame, image, depth_module.CLOSE)
     np.testing.assert_array_equal(confidence, frame.confidence)
     np.testing.assert_allclose(depth[:, :30], 1.0)

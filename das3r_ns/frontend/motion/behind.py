@@ -46,6 +46,10 @@ WITNESSES = 4.0
 STILL = (0.05, 0.4)
 """Confidences of a match between which it comes to prove that nothing moves."""
 
+EXCUSE = 0.5
+"""How far a pixel whose place movers hide in all other frames is excused for not being still: nothing can match there,
+be it the ground that a mover has just uncovered or the mover itself."""
+
 AROUND = 0.08
 """Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
 
@@ -61,7 +65,8 @@ class SecondLook:
     still: Float[np.ndarray, "N H W"]
     """How surely the pixel was matched at one depth, on which frames agree: what moves has none."""
     matchable: Float[np.ndarray, "N H W"]
-    """How much of what stays around the pixel is still by that measure, so that not to be means something."""
+    """How much of what stays around the pixel is still by that measure, so that not to be means something; less where
+    movers hide the place in other frames."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
         """The evidence of a clip with its change as seen now, and with what is known to be still."""
@@ -97,13 +102,13 @@ def look_behind(
     low, high = STILL
     still = np.clip((matched.reliability - low) / (high - low), 0.0, 1.0).astype(np.float32)
 
-    def one(t: int) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+    def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
         others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
         depth, support = kernels.inverse_depth_from_others(
             inverse_depth[others], trust[others], *_into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
-        error, spread, witnesses = kernels.colours_behind(
+        error, spread, witnesses, hidden = kernels.colours_behind(
             lab[t],
             depth,
             lab[others],
@@ -116,11 +121,13 @@ def look_behind(
         excess = np.maximum(error - np.median(error), 0.0)
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
-        return change * (1.0 - still[t]), np.minimum(witnesses / WITNESSES, 1.0)
+        excused = EXCUSE * hidden / np.maximum(hidden + witnesses, 1.0)
+        return change * (1.0 - still[t]), np.minimum(witnesses / WITNESSES, 1.0), 1.0 - excused
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        change, witnessed = zip(*pool.map(one, range(len(images))), strict=True)
-    return SecondLook(np.stack(change), np.stack(witnessed), still, _share_around(still, static))
+        change, witnessed, expected = zip(*pool.map(one, range(len(images))), strict=True)
+    matchable = _share_around(still, static) * np.stack(expected)
+    return SecondLook(np.stack(change), np.stack(witnessed), still, matchable)
 
 
 def _share_around(values: Float[np.ndarray, "N H W"], counted: Bool[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:

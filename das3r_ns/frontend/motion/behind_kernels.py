@@ -132,7 +132,7 @@ def colours_behind(
     rays: Float[np.ndarray, "M 3 3"],
     offsets: Float[np.ndarray, "M 3"],
     slack: float,
-) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
     """Compare a picture with what other frames show at the points of a depth map.
 
     Args:
@@ -147,12 +147,13 @@ def colours_behind(
 
     Returns:
         The median difference in colour from the others, summed over channels; the spread of the colours that they
-        show (median distance from their median); and how many of them see the point.
+        show (median distance from their median); how many of them see the point; and in how many a mover hides it.
     """
     count, height, width, channels = pictures.shape
     error = np.zeros((height, width), dtype=np.float32)
     spread = np.zeros((height, width), dtype=np.float32)
     seen = np.zeros((height, width), dtype=np.float32)
+    hidden = np.zeros((height, width), dtype=np.float32)
     colours = np.empty((count, channels), dtype=np.float32)
     middle = np.empty(channels, dtype=np.float32)
     values = np.empty(count, dtype=np.float32)
@@ -166,7 +167,9 @@ def colours_behind(
                 if z < MIN_Z or u < 0.5 or v < 0.5 or u > width - 0.5 or v > height - 0.5:
                     continue
                 i, j = min(int(v), height - 1), min(int(u), width - 1)
-                if static[m, i, j] and surfaces[m, i, j] <= IN_FRONT * d / z + slack:
+                if not static[m, i, j]:
+                    hidden[row, col] += 1
+                elif surfaces[m, i, j] <= IN_FRONT * d / z + slack:
                     _bilinear(pictures[m], u - 0.5, v - 0.5, colours[n])
                     n += 1
             seen[row, col] = n
@@ -185,4 +188,4 @@ def colours_behind(
                 for k in range(channels):
                     values[m] += abs(colours[m, k] - middle[k])
             spread[row, col] = _median(values, n)
-    return error, spread, seen
+    return error, spread, seen, hidden
