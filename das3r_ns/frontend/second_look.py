@@ -17,7 +17,7 @@ ROUNDS = 2
 MATCHED = 0.1
 """Confidence from which a pixel counts as matched."""
 
-ENOUGH_MATCHED = 0.35
+ENOUGH_MATCHED = 0.25
 """Share of the static pixels that must be matched: with less, depth is a guess where it would have to decide."""
 
 MOVERS_MATCHED = 0.5
