@@ -105,11 +105,11 @@ def test_smoothing_stops_at_edges_and_keeps_the_mean() -> None:
     )
 
 
-def near_and_far(gap: int, doubtful: float) -> tuple[DenseDepth, np.ndarray]:
+def near_and_far(gap: int) -> tuple[DenseDepth, np.ndarray]:
     """A near surface that is sure beside plain ground, four times as far away, that is not; at its edge nothing is."""
     inverse_depth = np.full((30, 60), 0.25, np.float32)
     inverse_depth[:, :30] = 1.0
-    confidence = np.where(inverse_depth == 1.0, 1.0, doubtful).astype(np.float32)
+    confidence = np.where(inverse_depth == 1.0, 1.0, 0.15).astype(np.float32)
     inverse_depth[:, 30 : 30 + gap], confidence[:, 30 : 30 + gap] = 1.0, 0.0
     image = np.full((30, 60, 3), 180, np.uint8)
     image[:, :30] = 60
@@ -118,7 +118,7 @@ def near_and_far(gap: int, doubtful: float) -> tuple[DenseDepth, np.ndarray]:
 
 @pytest.mark.parametrize("gap", [0, 4])
 def test_what_stereo_has_matched_is_not_drawn_to_what_is_near(gap: int) -> None:
-    frame, image = near_and_far(gap, doubtful=0.15)
+    frame, image = near_and_far(gap)
     depth, confidence = depth_module._fill(frame, image, depth_module.CLOSE)
     np.testing.assert_array_equal(confidence, frame.confidence)
     np.testing.assert_allclose(depth[:, :30], 1.0)
