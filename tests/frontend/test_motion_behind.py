@@ -33,17 +33,22 @@ def test_movers_differ_from_what_is_behind_them(demo_video, matched) -> None:
     assert np.quantile(look.change[~moves], 0.9) < 0.1
     assert (look.still[~moves] == 1).all()
     assert (look.still[moves] == 0).all()
-    # All that stays around is matched, also for those who look from within a mover; what other movers hide is excused.
-    assert look.matchable.min() >= 0.499
-    np.testing.assert_allclose(look.matchable.max(), 1.0, atol=1e-3)
+    # All that stays around is matched, also for those who look from within a mover; what other movers hide is excused
+    # where only earlier or only later frames have it in their picture: at the ends of the clip above all.
+    excused = look.matchable < 0.99
+    assert excused[4:-4].mean() < 0.1
+    assert excused[[0, -1]].mean() > 2 * excused[4:-4].mean()
 
 
-def test_what_movers_hide_elsewhere_need_not_match(demo_video, matched) -> None:
-    static = np.ones_like(demo_video.estimate.depth)
-    expected = look_behind(demo_video.images, matched, static).matchable[8]
-    static[np.arange(len(static)) != 8] = 0.0  # movers everywhere in all the other frames
-    excused = look_behind(demo_video.images, matched, static).matchable[8]
-    np.testing.assert_allclose(np.median(excused / expected), 0.5, atol=1e-6)
+def test_what_movers_hide_from_one_side_need_not_match(demo_video, matched) -> None:
+    """Movers everywhere in all the other frames: at the first frame that excuses all, in the middle it proves them."""
+    last = len(demo_video.images) - 1
+    for frame, excused in ((0, 1.0), (1, 1.0), (2, 0.5), (last // 2, 0.0), (last, 1.0)):
+        static = np.ones_like(demo_video.estimate.depth)
+        expected = look_behind(demo_video.images, matched, static).matchable[frame]
+        static[np.arange(len(static)) != frame] = 0.0
+        left = look_behind(demo_video.images, matched, static).matchable[frame]
+        np.testing.assert_allclose(np.median(left / expected), 1.0 - excused, atol=1e-6, err_msg=f"frame {frame}")
 
 
 def test_a_mover_nobody_has_found_yet_shows(demo_video, matched) -> None:
@@ -115,17 +120,25 @@ def test_colours_are_compared_with_those_who_see_the_place() -> None:
     surfaces[4] = 3.0  # has something in front
     depth = np.ones((3, 4), np.float32)
     rays, offsets = np.tile(np.eye(3, dtype=np.float32), (5, 1, 1)), np.zeros((5, 3), np.float32)
-    error, spread, seen, hidden = colours_behind(picture, depth, pictures, static, surfaces, rays, offsets, 0.0)
-    np.testing.assert_array_equal(seen, 3)
-    np.testing.assert_array_equal(hidden, 1)
+    later = np.array([False, True, True, False, True])
+
+    def compare(count: int) -> tuple[np.ndarray, ...]:
+        maps = (pictures, static, surfaces, later, rays, offsets)
+        return colours_behind(picture, depth, *(values[:count] for values in maps), 0.0)
+
+    error, spread, seen, hidden = compare(5)
+    np.testing.assert_array_equal(seen.max(axis=(1, 2)), (1, 2))  # before, after
+    np.testing.assert_array_equal(seen.min(axis=(1, 2)), (1, 2))
+    np.testing.assert_array_equal(hidden.max(axis=(1, 2)), (1, 0))
+    np.testing.assert_array_equal(hidden.min(axis=(1, 2)), (1, 0))
     np.testing.assert_allclose(error, 2 * 12.0)
     np.testing.assert_allclose(spread, 2 * 2.0)
     # Of an even number the median is half way, and where nobody sees the place nothing is known.
-    error, *_ = colours_behind(picture, depth, pictures[:2], static[:2], surfaces[:2], rays[:2], offsets[:2], 0.0)
+    error, *_ = compare(2)
     np.testing.assert_allclose(error, 2 * 11.0)
     static[:] = False
-    error, spread, seen, hidden = colours_behind(picture, depth, pictures, static, surfaces, rays, offsets, 0.0)
-    np.testing.assert_array_equal(hidden, 5)
+    error, spread, seen, hidden = compare(5)
+    np.testing.assert_array_equal(hidden.sum(axis=0), 5)
     assert not error.any()
     assert not spread.any()
     assert not seen.any()

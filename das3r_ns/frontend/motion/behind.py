@@ -46,9 +46,10 @@ WITNESSES = 4.0
 STILL = (0.05, 0.4)
 """Confidences of a match between which it comes to prove that nothing moves."""
 
-EXCUSE = 0.5
-"""How far a pixel whose place movers hide in all other frames is excused for not being still: nothing can match there,
-be it the ground that a mover has just uncovered or the mover itself."""
+BOTH_SIDES = 2.0
+"""Frames, both before and after, that have to have a place in their picture before it must match. The ground that a
+mover is about to cover, or has just uncovered, is seen from one side only, which is missing at an end of the clip or of
+the picture; a mover hides its own place from both."""
 
 AROUND = 0.08
 """Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
@@ -66,7 +67,7 @@ class SecondLook:
     """How surely the pixel was matched at one depth, on which frames agree: what moves has none."""
     matchable: Float[np.ndarray, "N H W"]
     """How much of what stays around the pixel is still by that measure, so that not to be means something; less where
-    movers hide the place in other frames."""
+    movers hide the place from all frames that could match it."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
         """The evidence of a clip with its change as seen now, and with what is known to be still."""
@@ -108,12 +109,13 @@ def look_behind(
             inverse_depth[others], trust[others], *_into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
-        error, spread, witnesses, hidden = kernels.colours_behind(
+        error, spread, seen, hidden = kernels.colours_behind(
             lab[t],
             depth,
             lab[others],
             static[others],
             inverse_depth[others],
+            others > t,
             *_into(matched, t, others),
             SLACK * middle,
         )
@@ -121,7 +123,9 @@ def look_behind(
         excess = np.maximum(error - np.median(error), 0.0)
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
-        excused = EXCUSE * hidden / np.maximum(hidden + witnesses, 1.0)
+        looks, witnesses = seen + hidden, seen.sum(axis=0)
+        one_sided = np.maximum(1.0 - looks.min(axis=0) / BOTH_SIDES, 0.0)
+        excused = one_sided * hidden.sum(axis=0) / np.maximum(looks.sum(axis=0), 1.0)
         return change * (1.0 - still[t]), np.minimum(witnesses / WITNESSES, 1.0), 1.0 - excused
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
