@@ -149,9 +149,11 @@ class Das3rVideoDataParser(DataParser):
             depth = np.clip(estimate.depth[frames] * scale, 0, MAX_DEPTH)
             stored = np.stack([depth, estimate.confidence[frames]], axis=-1).astype(np.float16)
             metadata["measured_depth"] = torch.from_numpy(stored)
+        cameras = _cameras(estimate, poses, frames, size)
+        metadata["focal"] = float(cameras.fx.median())
         return DataparserOutputs(
             image_filenames=[image_filenames[i] for i in frames],
-            cameras=_cameras(estimate, poses, frames, size),
+            cameras=cameras,
             scene_box=SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])),
             mask_filenames=[files.masks[i] for i in frames],
             dataparser_transform=transform.float(),

@@ -15,7 +15,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
-from das3r_ns.camera import scaled_intrinsics, view_matrix
+from das3r_ns.camera import SPLAT_VARIANCE, scaled_intrinsics, splat_variance, view_matrix
 from das3r_ns.density import StaticSceneStrategy
 from das3r_ns.image_metrics import ImageMetrics
 from das3r_ns.initialization import initial_gaussians, scene_scale
@@ -79,6 +79,7 @@ class Das3rModel(SplatfactoModel):
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
         self.static_psnr = float("-inf")
+        self.trained_focal: float | None = metadata.get("focal")
         measured = metadata.get("measured_depth")
         self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
         self.viewer_panel = ViewerPanel()  # nerfstudio's viewer looks for it among the model's attributes
@@ -199,6 +200,8 @@ class Das3rModel(SplatfactoModel):
             Ks=k.to(self.device),
             width=width,
             height=height,
+            # In training no picture is larger than the training pictures, and asking would wait for the device.
+            eps2d=SPLAT_VARIANCE if self.training else splat_variance(float(k[0, 0, 0]), self.trained_focal),
             packed=False,
             render_mode="RGB+ED" if with_aux or with_depth else "RGB",
             sh_degree=degree,
@@ -296,6 +299,7 @@ class Das3rModel(SplatfactoModel):
             Ks=k.to(self.device),
             width=width,
             height=height,
+            eps2d=splat_variance(float(k[0, 0, 0]), self.trained_focal),
             rasterize_mode=self.config.rasterize_mode,
         )
         return torch.where(alpha > 0, render / alpha.clamp_min(1e-6), 0.0)[0].clamp(0.0, 1.0)

@@ -12,7 +12,7 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import SplatfactoModel
 
-from das3r_ns.camera import scaled_intrinsics, view_matrix
+from das3r_ns.camera import scaled_intrinsics, splat_variance, view_matrix
 from das3r_ns.demo.write import write_demo
 from das3r_ns.frontend.geometry import pixel_centres, transform_points, unproject
 from das3r_ns.frontend.scene import SceneEstimate
@@ -38,6 +38,29 @@ def test_scaled_intrinsics_keep_the_rays():
     k, width, height = scaled_intrinsics(camera, 2)
     assert (width, height) == (40, 30)
     torch.testing.assert_close(k[0], torch.tensor([[50.0, 0, 20], [0, 55, 15], [0, 0, 1]]))
+
+
+def test_splats_grow_with_the_picture_but_never_fall_between_its_pixels():
+    assert splat_variance(200.0, 100.0) == pytest.approx(1.2)
+    assert splat_variance(50.0, 100.0) == splat_variance(100.0, 100.0) == splat_variance(77.0, None) == 0.3
+
+
+def test_a_larger_picture_shows_the_same_splats(make_trainer):
+    """Four pixels of a picture of twice the size make one of the training's: no needles, no gaps between them."""
+    trainer = make_trainer(steps=40)
+    trainer.train()
+    model = trainer.pipeline.model.eval()
+
+    def difference() -> float:
+        camera, larger = camera_of(trainer, 2), camera_of(trainer, 2)
+        larger.rescale_output_resolution(2.0)
+        small, large = (model.get_outputs_for_camera(c)["accumulation"][..., 0] for c in (camera, larger))
+        assert large.shape == (180, 320)
+        return (torch.nn.functional.avg_pool2d(large[None], 2)[0] - small).abs().mean().item()
+
+    ours = difference()
+    model.trained_focal = None
+    assert ours < 0.5 * difference()
 
 
 def test_outputs_of_an_evaluation(make_trainer):
