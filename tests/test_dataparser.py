@@ -121,6 +121,7 @@ def test_training_at_the_original_size_keeps_the_rays(make_outputs) -> None:
     small, large = make_outputs(), make_outputs(train_size="original")
     assert (int(large.cameras.width[0]), int(large.cameras.height[0])) == (320, 180)
     assert cv2.imread(str(large.image_filenames[0])).shape == (180, 320, 3)
+    assert large.metadata["focal"] == pytest.approx(2 * small.metadata["focal"])
     at = torch.tensor([[3.25, 7.5]])
     ray_small = small.cameras.generate_rays(torch.tensor([[4]]), coords=at)
     ray_large = large.cameras.generate_rays(torch.tensor([[4]]), coords=2 * at)
