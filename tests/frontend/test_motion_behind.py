@@ -123,8 +123,9 @@ def test_colours_are_compared_with_those_who_see_the_place() -> None:
     later = np.array([False, True, True, False, True])
 
     def compare(count: int) -> tuple[np.ndarray, ...]:
-        maps = (pictures, static, surfaces, later, rays, offsets)
-        return colours_behind(picture, depth, *(values[:count] for values in maps), 0.0)
+        some = slice(count)
+        others = (pictures[some], static[some], surfaces[some], later[some])
+        return colours_behind(picture, depth, *others, rays[some], offsets[some], 0.0)
 
     error, spread, seen, hidden = compare(5)
     np.testing.assert_array_equal(seen.max(axis=(1, 2)), (1, 2))  # before, after
