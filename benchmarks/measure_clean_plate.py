@@ -2,10 +2,11 @@
 
 ``python benchmarks/measure_clean_plate.py SET --load-config CONFIG --output-dir PLATES --output OUTPUT.json``
 
-At the size of the video. ``hidden`` are the pixels under the ground-truth mask whose background some frame sees, by
-the rule of :mod:`das3r_ns.evaluation.plates`, ``static`` those at least EDGE pixels away from it. Static pixels are
-compared with the frame, which the plate shall repeat there, and with the set's clean plate, which has no shadows of
-movers either. ``render`` is the rendered scene alone.
+At the size of the video. ``hidden`` are the pixels under the ground-truth mask whose background some frame sees (the
+set's ``observed`` pictures; where it has none, by reprojecting the rendered depth into the other frames, with the
+ground-truth masks), ``static`` those at least EDGE pixels away from it. Static pixels are compared with the frame,
+which the plate shall repeat there, and with the set's clean plate, which has no shadows of movers either. ``render`` is
+the rendered scene alone.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import cv2
 import numpy as np
 import tyro
 from jaxtyping import Bool, Float
-from nerfstudio.cameras.cameras import Cameras
 
+from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.write import HOLE, MARKER, PlateSettings, write_clean_plates
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.metrics import psnr_over
-from das3r_ns.evaluation.plates import EDGE, masks_at, reprojected_observed
+from das3r_ns.evaluation.plates import EDGE
 from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.files import write_json
 
@@ -59,10 +60,11 @@ def seen_pixels(scene: TrainedScene, truth: GroundTruth) -> list[Bool[np.ndarray
     if truth.has("observed"):
         return [truth.observed(i) > 0 for i in range(count)]
     size = scene.working_size
-    k = scene.intrinsics(size)[0]
-    cameras = Cameras(scene.c2w_gl().float(), k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size)
+    masks = [cv2.resize(truth.mask(i).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0 for i in range(count)]
+    shown = ~np.stack([cv2.dilate(m.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for m in masks])
     depth = np.stack([scene.render(i, size)["depth"][..., 0] for i in range(count)])
-    seen = reprojected_observed(cameras, depth, masks_at(truth, range(count), size))
+    k, c2w_cv = scene.intrinsics(size), scene.c2w_cv()
+    seen = [ever_seen(i, mask, shown, depth, k, c2w_cv) for i, mask in enumerate(masks)]
     return [cv2.resize(s.astype(np.uint8), truth.size, interpolation=cv2.INTER_NEAREST) > 0 for s in seen]
 
 
