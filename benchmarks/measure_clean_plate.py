@@ -2,11 +2,10 @@
 
 ``python benchmarks/measure_clean_plate.py SET --load-config CONFIG --output-dir PLATES --output OUTPUT.json``
 
-At the size of the video. ``hidden`` are the pixels under the ground-truth mask whose background some frame sees (the
-set's ``observed`` pictures; where it has none, by reprojecting the rendered depth into the other frames, with the
-ground-truth masks), ``static`` those at least EDGE pixels away from it. Static pixels are compared with the frame,
-which the plate shall repeat there, and with the set's clean plate, which has no shadows of movers either. ``render`` is
-the rendered scene alone.
+At the size of the video. ``hidden`` are the pixels under the ground-truth mask whose background some frame sees (told
+in das3r_ns/evaluation/observed.py), ``static`` those at least EDGE pixels away from it. Static pixels are compared with
+the frame, which the plate shall repeat there, and with the set's clean plate, which has no shadows of movers either.
+``render`` is the rendered scene alone.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from typing import Any
 import cv2
 import numpy as np
 import tyro
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.write import HOLE, MARKER, PlateSettings, write_clean_plates
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.metrics import psnr_over
+from das3r_ns.evaluation.observed import with_observed
 from das3r_ns.evaluation.plates import EDGE
 from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.files import write_json
@@ -44,6 +43,8 @@ class Arguments:
     """Folder for the clean plates."""
     output: Path
     """JSON file to write."""
+    clean_scenes: Path = Path("clean-scenes")
+    """Folder for scenes of clean plates, which sets without `observed` pictures need; made once per set."""
 
 
 def read(path: Path) -> Float[np.ndarray, "H W 3"]:
@@ -54,28 +55,14 @@ def read(path: Path) -> Float[np.ndarray, "H W 3"]:
     return picture[..., ::-1].astype(np.float32) / 255
 
 
-def seen_pixels(scene: TrainedScene, truth: GroundTruth) -> list[Bool[np.ndarray, "H W"]]:
-    """For every frame, which pixels under the ground-truth mask show a point that some frame sees."""
-    count = scene.num_frames
-    if truth.has("observed"):
-        return [truth.observed(i) > 0 for i in range(count)]
-    size = scene.working_size
-    masks = [cv2.resize(truth.mask(i).astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0 for i in range(count)]
-    shown = ~np.stack([cv2.dilate(m.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for m in masks])
-    depth = np.stack([scene.render(i, size)["depth"][..., 0] for i in range(count)])
-    k, c2w_cv = scene.intrinsics(size), scene.c2w_cv()
-    seen = [ever_seen(i, mask, shown, depth, k, c2w_cv) for i, mask in enumerate(masks)]
-    return [cv2.resize(s.astype(np.uint8), truth.size, interpolation=cv2.INTER_NEAREST) > 0 for s in seen]
-
-
 def main(arguments: Arguments) -> None:
     """Measure and write the result."""
-    truth = GroundTruth(arguments.set)
+    given = GroundTruth(arguments.set)
+    truth = with_observed(given, arguments.clean_scenes / arguments.set.resolve().name)
     scene = TrainedScene.open(arguments.load_config)
     cost = Cost()
     write_clean_plates(scene, arguments.output_dir, PlateSettings())
     used = cost.so_far()
-    seen = seen_pixels(scene, truth)
     near = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * EDGE + 1, 2 * EDGE + 1))
     values: dict[str, list[float]] = {}
     never, marked, both = 0, 0, 0
@@ -84,7 +71,8 @@ def main(arguments: Arguments) -> None:
         plate, render = read(arguments.output_dir / "frames" / name), read(arguments.output_dir / "render" / name)
         sources = cv2.imread(str(arguments.output_dir / "sources" / name), cv2.IMREAD_GRAYSCALE)
         mask = truth.mask(i)
-        hidden, unseen = mask & seen[i], mask & ~seen[i]
+        seen = truth.observed(i) > 0
+        hidden, unseen = mask & seen, mask & ~seen
         static = cv2.dilate(mask.astype(np.uint8), near) == 0
         clean, frame = truth.clean(i), read(truth.frame_paths[i])
         figures = {
@@ -102,7 +90,7 @@ def main(arguments: Arguments) -> None:
     result: dict[str, Any] = {
         "machine": describe_machine(),
         "set": arguments.set.name,
-        "observed_from": "the set" if truth.has("observed") else "rendered depth",
+        "observed_from": "the set" if given.has("observed") else "the clean plates",
         "size": f"{truth.size[0]}x{truth.size[1]}",
         "frames": scene.num_frames,
         **used,

@@ -2,7 +2,7 @@
 
 ``python benchmarks/measure_plates.py SET VIDEO RUN_DIR --output OUTPUT.json [--method das3r] [--plain]``
 
-Which pixels count is told in das3r_ns/evaluation/plates.py.
+Which pixels count is told in das3r_ns/evaluation/plates.py and observed.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import tyro
 from nerfstudio.models.splatfacto import SplatfactoModel
 
@@ -20,7 +19,8 @@ from das3r_ns.evaluation.checkpoint import render_training_view, training_images
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.methods import method_config
-from das3r_ns.evaluation.plates import masks_at, observed_at, reprojected_observed, score_plates, to_size
+from das3r_ns.evaluation.observed import with_observed
+from das3r_ns.evaluation.plates import masks_at, observed_at, score_plates, to_size
 from das3r_ns.evaluation.training import train
 from das3r_ns.files import write_json
 
@@ -34,7 +34,7 @@ class Arguments:
     video: tyro.conf.Positional[Path]
     """Folder of links to its frames; its front-end cache is used."""
     run_dir: tyro.conf.Positional[Path]
-    """Folder for what training writes. --plain reads the observed pixels that a run without it left there."""
+    """Folder for what training writes, and for a scene of the clean plates where the set has no `observed` pictures."""
     output: Path
     """JSON file to write."""
     method: Literal["das3r", "das3r-light"] = "das3r-light"
@@ -54,24 +54,16 @@ def main(arguments: Arguments) -> None:
         pipeline, training = train(config)
         used = whole.so_far()
         indices = list(range(len(training_images(pipeline))))
-        outputs = [render_training_view(pipeline, i) for i in indices]
+        renders = [render_training_view(pipeline, i)["rgb"] for i in indices]
     assert isinstance(pipeline.model, SplatfactoModel)
 
     truth = GroundTruth(arguments.set)
     if len(indices) != truth.num_frames:
         raise SystemExit(f"{arguments.set} has {truth.num_frames} frames and {len(indices)} were trained on.")
-    renders = [o["rgb"] for o in outputs]
     size = (renders[0].shape[1], renders[0].shape[0])
     covered = masks_at(truth, indices, size)
-    remembered = arguments.run_dir / "observed.npz"
-    if truth.has("observed"):
-        observed = observed_at(truth, indices, size)
-    elif arguments.plain:
-        observed = np.load(remembered)["observed"]  # one set of pixels for both
-    else:
-        depths = np.stack([o["depth"][..., 0] for o in outputs])
-        observed = reprojected_observed(training_images(pipeline).cameras, depths, covered)
-        np.savez_compressed(remembered, observed=observed)
+    truth = with_observed(truth, arguments.run_dir / "clean-scene")
+    observed = observed_at(truth, indices, size)
     write_json(
         arguments.output,
         {

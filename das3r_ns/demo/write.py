@@ -16,10 +16,11 @@ from jaxtyping import Bool, Float, UInt8
 from das3r_ns.demo.room import Movers, build_room, camera_path
 from das3r_ns.demo.world import SUPERSAMPLING, Box, Rays, cast_boxes, cast_ellipsoids
 from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.observed import grown, observed_count
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
 
 MARKER = "demo.json"
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the picture changes, so that older demo folders are drawn again."""
 
 NOTES = """# A demo video with exact ground truth
@@ -111,10 +112,9 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
         rendered = list(pool.map(render, range(len(poses))))
-        masks = np.stack([mask for mask, _ in rendered])
+        masked = grown(np.stack([mask for mask, _ in rendered]))
         depths = np.stack([depth for _, depth in rendered])
-        grown = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for mask in masks])
-        counts = pool.map(lambda i: observed_count(i, grown, depths, poses, focal), range(len(poses)))
+        counts = pool.map(lambda i: observed_count(i, masked, depths, poses, focal), range(len(poses)))
         for number, count in enumerate(counts):
             _write_picture(directory / f"observed/{number:05d}.png", count)
     lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in poses)
@@ -156,32 +156,6 @@ def _develop(colour: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     size = (colour.shape[1] // SUPERSAMPLING, colour.shape[0] // SUPERSAMPLING)
     pixels = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
     return (np.clip(pixels, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
-
-
-def observed_count(
-    number: int,
-    masked: Bool[np.ndarray, "N H W"],
-    clean_depth: Float[np.ndarray, "N H W"],
-    c2w_cv: Float[np.ndarray, "N 4 4"],
-    focal: float,
-) -> UInt8[np.ndarray, "H W"]:
-    """In how many frames (255 = as many or more) the static point behind each pixel of one is visible, not masked."""
-    n, height, width = masked.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32) + np.float32(0.5)
-    depth = clean_depth[number]
-    local = np.stack([(x - width / 2) / focal * depth, (y - height / 2) / focal * depth, depth]).reshape(3, -1)
-    count = np.zeros(height * width, np.int32)
-    for other in range(n):
-        between = np.linalg.inv(c2w_cv[other]) @ c2w_cv[number]
-        seen = between[:3, :3].astype(np.float32) @ local.astype(np.float32) + between[:3, 3:].astype(np.float32)
-        z = np.maximum(seen[2], 1e-6)
-        column = np.floor(seen[0] / z * focal + width / 2).clip(-1, width).astype(np.int32)
-        row = np.floor(seen[1] / z * focal + height / 2).clip(-1, height).astype(np.int32)
-        within = (seen[2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        place = row.clip(0, height - 1) * width + column.clip(0, width - 1)
-        visible = np.abs(clean_depth[other].ravel()[place] / z - 1) < 0.03
-        count += within & visible & ~masked[other].ravel()[place]
-    return count.clip(max=255).astype(np.uint8).reshape(height, width)
 
 
 def _write_picture(path: Path, picture: np.ndarray) -> None:

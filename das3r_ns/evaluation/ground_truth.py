@@ -14,6 +14,7 @@ Everything but the frames may be missing; asking for a missing part raises :clas
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,7 @@ class GroundTruth:
 
     def __init__(self, directory: Path, frame_paths: list[Path] | None = None) -> None:
         self.directory = directory
+        self.elsewhere: dict[str, Path] = {}
         if frame_paths is None:
             frame_paths = sorted(path for path in (directory / "frames").glob("*") if path.is_file())
         self.frame_paths = frame_paths
@@ -51,7 +53,13 @@ class GroundTruth:
 
     def has(self, part: str) -> bool:
         """Whether ``part`` (a folder or file name of the layout) is there."""
-        return (self.directory / part).exists()
+        return self._place(part).exists()
+
+    def completed(self, part: str, place: Path) -> GroundTruth:
+        """The same with a missing part that lies elsewhere."""
+        whole = copy.copy(self)
+        whole.elsewhere = {**self.elsewhere, part: place}
+        return whole
 
     def indices(self, frame_names: list[str]) -> list[int]:
         """Numbers of frames in the video, from names with or without a suffix.
@@ -112,18 +120,25 @@ class GroundTruth:
         height, width = self._read(self.frame_paths[0], cv2.IMREAD_COLOR).shape[:2]
         return width, height
 
+    def path(self, folder: str, index: int) -> Path:
+        """The file of a frame in one of the folders."""
+        stem = self.frame_paths[index].stem
+        path = next(self._part(folder).glob(f"{stem}.*"), None)
+        if path is None:
+            raise Das3rError(f"{self._place(folder)} has no picture for frame {stem}.")
+        return path
+
+    def _place(self, part: str) -> Path:
+        return self.elsewhere.get(part, self.directory / part)
+
     def _part(self, name: str) -> Path:
-        path = self.directory / name
+        path = self._place(name)
         if not path.exists():
             raise Das3rError(f"{self.directory} has no {name}, so nothing can be compared with it.")
         return path
 
     def _picture(self, folder: str, index: int, flag: int) -> np.ndarray:
-        stem = self.frame_paths[index].stem
-        path = next(self._part(folder).glob(f"{stem}.*"), None)
-        if path is None:
-            raise Das3rError(f"{self.directory / folder} has no picture for frame {stem}.")
-        return self._read(path, flag)
+        return self._read(self.path(folder, index), flag)
 
     @staticmethod
     def _read(path: Path, flag: int) -> np.ndarray:

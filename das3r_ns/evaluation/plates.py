@@ -2,8 +2,7 @@
 
 Figures are taken at the size of the training images; ground truth is brought to that size (areas averaged). ``hidden``
 are the pixels under the ground-truth mask that some frame sees static, ``static`` those at least EDGE pixels away from
-the mask. Which hidden pixels some frame sees comes from the set's ``observed`` pictures or, where it has none, from
-reprojecting the depth that a trained scene renders into all other frames (visible there within 3 %, and not masked).
+the mask. Which hidden pixels some frame sees is told in observed.py.
 """
 
 from __future__ import annotations
@@ -13,9 +12,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float
-from nerfstudio.cameras.cameras import Cameras
 
-from das3r_ns.demo.write import observed_count
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.metrics import psnr_over
 
@@ -38,23 +35,6 @@ def masks_at(truth: GroundTruth, indices: Sequence[int], size: tuple[int, int]) 
 def observed_at(truth: GroundTruth, indices: Sequence[int], size: tuple[int, int]) -> Bool[np.ndarray, "N H W"]:
     """Which pixels' static points some frame sees unmasked, by the set's own pictures."""
     return np.stack([to_size((truth.observed(i) > 0).astype(np.float32), size) > 0.5 for i in indices])
-
-
-def reprojected_observed(
-    cameras: Cameras, depths: Float[np.ndarray, "N H W"], covered: Float[np.ndarray, "N H W"]
-) -> Bool[np.ndarray, "N H W"]:
-    """Which pixels' static points some frame sees unmasked, judged by depth without what moves.
-
-    Args:
-        cameras: Of the N frames.
-        depths: Camera z of the clean scene, in the unit of the cameras.
-        covered: See :func:`masks_at`.
-    """
-    c2w_cv = np.tile(np.eye(4), (len(cameras), 1, 1))
-    c2w_cv[:, :3] = cameras.camera_to_worlds.cpu().numpy() * [1.0, -1.0, -1.0, 1.0]
-    masked = np.stack([cv2.dilate((c > 0).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0 for c in covered])
-    focal = float(cameras.fx[0])
-    return np.stack([observed_count(i, masked, depths, c2w_cv, focal) > 0 for i in range(len(depths))])
 
 
 def score_plates(

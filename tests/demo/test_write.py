@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.demo.room import build_room, camera_path
-from das3r_ns.demo.write import observed_count, render_frame, write_demo
+from das3r_ns.demo.write import render_frame, write_demo
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.frontend.geometry import rigid_flow
@@ -121,11 +121,3 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         write_demo(tmp_path / "demo", num_frames=2, width=64, height=36, on_frame=interrupt)
     assert not list(tmp_path.iterdir())
-
-
-def test_more_frames_than_a_byte_holds_are_counted_as_255() -> None:
-    n = 300
-    poses, depth, masked = np.tile(np.eye(4), (n, 1, 1)), np.ones((n, 2, 3), np.float32), np.zeros((n, 2, 3), bool)
-    masked[100:, 0, 0] = True
-    count = observed_count(0, masked, depth, poses, focal=3.0)
-    np.testing.assert_array_equal(count, [[100, 255, 255], [255, 255, 255]])

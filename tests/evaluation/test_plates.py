@@ -6,10 +6,8 @@ import math
 
 import numpy as np
 import pytest
-import torch
-from nerfstudio.cameras.cameras import Cameras
 
-from das3r_ns.evaluation.plates import EDGE, reprojected_observed, score_plates
+from das3r_ns.evaluation.plates import EDGE, score_plates
 
 
 def test_scores_by_hand() -> None:
@@ -30,16 +28,3 @@ def test_scores_by_hand() -> None:
     pooled = (static[0] * 1e-6 + static[1] * 1e-4) / sum(static)
     assert figures["psnr_static_pooled"] == pytest.approx(-10 * math.log10(pooled), abs=0.01)
     assert figures["hidden_percent"] == 12.5 and figures["never_seen_percent"] == pytest.approx(4.17)
-
-
-def test_what_another_frame_sees_beside_the_mover_is_observed() -> None:
-    """Two cameras side by side before a wall 2 away: 5 columns of parallax; the mover covers columns 10 to 20."""
-    c2w_gl = torch.eye(4)[:3].repeat(2, 1, 1)
-    c2w_gl[1, 0, 3] = 0.5
-    cameras = Cameras(c2w_gl, fx=20.0, fy=20.0, cx=20.0, cy=10.0, width=40, height=20)
-    covered = np.zeros((2, 20, 40), np.float32)
-    covered[:, :, 10:20] = 1
-    observed = reprojected_observed(cameras, np.full((2, 20, 40), 2.0, np.float32), covered)
-    # The wall at column x of camera 0 is at x - 5 of camera 1, where columns 9 to 20 are masked (grown by one).
-    seen = observed[0].all(axis=0)
-    assert seen[10:14].all() and not seen[14:20].any()

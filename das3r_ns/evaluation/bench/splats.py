@@ -23,7 +23,8 @@ from das3r_ns.evaluation.compare import usable_masks
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.methods import method_config
 from das3r_ns.evaluation.metrics import psnr_paper, psnr_static
-from das3r_ns.evaluation.plates import masks_at, observed_at, reprojected_observed, score_plates, to_size
+from das3r_ns.evaluation.observed import ITERATIONS, with_observed
+from das3r_ns.evaluation.plates import masks_at, observed_at, score_plates, to_size
 from das3r_ns.evaluation.poses import carried_poses, refined_pose, trained_poses
 from das3r_ns.evaluation.training import train
 from das3r_ns.frontend.binary_masks import MOVES
@@ -78,8 +79,8 @@ def measure_splats(job: Job) -> Record:
         clock = Progress()
         with clock.stage("Rendering held-out frames"):
             _render(job, pipeline, held_out)
+        used = cost.so_far()
         plates = collect(problems, "clean plates", _plates, job, pipeline, estimate)
-    used = cost.so_far()
     assert isinstance(pipeline.model, SplatfactoModel)
     lpips = find_lpips(job.config.lpips, problems)
     figures = {name: _figures(held_out, name, lpips) for name in held_out.renders}
@@ -201,29 +202,13 @@ def _plates(job: Job, pipeline: Pipeline, estimate: SceneEstimate) -> dict[str, 
     dataset = training_images(pipeline)
     frames = dataset.metadata["frame_indices"].tolist()
     indices = job.truth.indices([estimate.frame_names[i] for i in frames])
-    outputs = [render_training_view(pipeline, k) for k in range(len(frames))]
-    renders = [o["rgb"] for o in outputs]
+    renders = [render_training_view(pipeline, k)["rgb"] for k in range(len(frames))]
     size = (renders[0].shape[1], renders[0].shape[0])
     clean, covered = [to_size(job.truth.clean(i), size) for i in indices], masks_at(job.truth, indices, size)
-    if job.truth.has("observed"):
-        observed = observed_at(job.truth, indices, size)
-    else:
-        depths = np.stack([o["depth"][..., 0] for o in outputs])
-        observed = _remembered(job, reprojected_observed(dataset.cameras, depths, covered))
-    figures = score_plates(renders, clean, covered, observed)
+    steps = min(ITERATIONS, job.config.max_iterations or ITERATIONS)
+    truth = with_observed(job.truth, job.config.output_dir / f"clean-scenes/{job.sequence}-{steps}", steps)
+    figures = score_plates(renders, clean, covered, observed_at(truth, indices, size))
     return {f"plate_{name}": value for name, value in figures.items() if np.isfinite(value)}
-
-
-def _remembered(job: Job, observed: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
-    """The pixels that the first method of this size found to be seen by some frame: one set of pixels for all."""
-    path = job.config.output_dir / "observed" / f"{job.sequence}-{observed.shape[2]}x{observed.shape[1]}.npz"
-    if path.is_file():
-        with np.load(path) as stored:
-            if stored["observed"].shape == observed.shape:
-                return stored["observed"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, observed=observed)
-    return observed
 
 
 def _pictures(job: Job, held_out: HeldOut, estimate: SceneEstimate) -> list[dict[str, str]]:

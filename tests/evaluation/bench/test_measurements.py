@@ -107,6 +107,14 @@ def test_missing_clean_plates_leave_the_rest(sets: Path, oracle_front_end) -> No
     assert record["problems"] == [f"clean plates: {sets / 'room/clean'} has no picture for frame 00003."]
 
 
+def test_a_set_without_observed_pictures_gets_them_from_its_clean_plates(sets: Path, oracle_front_end) -> None:
+    shutil.rmtree(sets / "room/observed")
+    results = run_bench(settings(sets), Progress(), run_job)["records"]["room"]
+    hidden = [results[name]["figures"]["plate_hidden_percent"] for name in ("das3r-light", "splatfacto")]
+    assert hidden[0] == hidden[1] > 5
+    assert (sets.parent / "out/clean-scenes/room-6/observed/00011.png").is_file()
+
+
 def test_without_true_masks_the_front_ends_are_taken(sets: Path, oracle_front_end) -> None:
     shutil.rmtree(sets / "room/masks")
     record = run_job(Job(settings(sets), "room", "das3r-light", "das3r-light"))
