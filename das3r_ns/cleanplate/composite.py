@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float
 
 from das3r_ns.staticness import static_weight_posterior
 
-STATIC = 0.5
-"""Pixels less probably static than this are replaced."""
+STATIC = 0.9
+"""Pixels less probably static than this are replaced: what is left of a mover shows, a rendered pixel hardly does."""
 REFERENCE_SIDE = 480
 """Long side of the picture for which the lengths below are given, in pixels; they grow with the picture."""
 SMOOTHING, SPECK, GROWTH, BAND = 2.0, 1.0, 2.0, 3.0
