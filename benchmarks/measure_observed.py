@@ -3,8 +3,9 @@
 ``python benchmarks/measure_observed.py SET --work-dir FOLDER --output OUTPUT.json [--plates PLATES]``
 
 Of the pixels under the set's masks: the share that some frame sees, by the set's own ``observed`` pictures and by a
-scene trained on its clean plates (das3r_ns/evaluation/observed.py), and where the two differ. With the clean plates of
-a run, also the PSNR over the hidden pixels that results from either.
+scene trained on its clean plates (das3r_ns/evaluation/observed.py), and where the two differ; the latter also for the
+same rule with the set's exact depth. With the clean plates of a run, also the PSNR over the hidden pixels that results
+from either.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tyro
+from jaxtyping import Bool
 
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.metrics import psnr_over
-from das3r_ns.evaluation.observed import with_observed
+from das3r_ns.evaluation.observed import grown, observed_count, with_observed
 from das3r_ns.files import link_files, write_json
+
+SKY = 200.0
+"""Depth where nothing is hit, as the sets themselves have it."""
 
 
 @dataclass
@@ -36,6 +41,31 @@ class Arguments:
     """What `das3r clean-plate` wrote for a run on its frames."""
 
 
+def percent(chosen: Bool[np.ndarray, "N H W"], among: Bool[np.ndarray, "N H W"]) -> float:
+    """Share of the pixels of ``among`` that are chosen, in percent."""
+    return round(100 * float(chosen[among].sum()) / max(int(among.sum()), 1), 2)
+
+
+def differences(
+    known: Bool[np.ndarray, "N H W"], found: Bool[np.ndarray, "N H W"], masks: Bool[np.ndarray, "N H W"]
+) -> dict[str, float]:
+    """Where what was found to be seen differs from what is, under the masks."""
+    return {
+        "found_percent": percent(found, masks),
+        "seen_but_not_found_percent_of_seen": percent(~found, known & masks),
+        "found_but_not_seen_percent_of_unseen": percent(found, ~known & masks),
+    }
+
+
+def by_exact_depth(truth: GroundTruth, masks: Bool[np.ndarray, "N H W"]) -> Bool[np.ndarray, "N H W"]:
+    """The rule of observed.py with the set's own depth and cameras."""
+    files = sorted((truth.directory / "clean_depth").glob("*.npz"))
+    depth = np.stack([np.load(file)["depth"].astype(np.float32) for file in files])
+    depth[depth == 0] = SKY
+    masked, focal = grown(masks), float(truth.intrinsics[0, 0])
+    return np.stack([observed_count(i, masked, depth, truth.c2w_cv, focal) > 0 for i in range(len(depth))])
+
+
 def main(arguments: Arguments) -> None:
     """Measure and write the result."""
     truth = GroundTruth(arguments.set)
@@ -46,15 +76,14 @@ def main(arguments: Arguments) -> None:
     made = with_observed(GroundTruth(bare), arguments.work_dir)
     masks = [truth.mask(i) for i in frames]
     known, found = ([t.observed(i) > 0 for i in frames] for t in (truth, made))
-    moving, true, said = (np.concatenate([p.ravel() for p in pictures]) for pictures in (masks, known, found))
-    true, said = true[moving], said[moving]
     result: dict[str, object] = {
         "set": arguments.set.resolve().name,
-        "seen_percent": round(100 * float(true.mean()), 2),
-        "said_to_be_seen_percent": round(100 * float(said.mean()), 2),
-        "seen_but_not_said_percent_of_seen": round(100 * float((true & ~said).sum() / max(true.sum(), 1)), 2),
-        "said_but_not_seen_percent_of_unseen": round(100 * float((said & ~true).sum() / max((~true).sum(), 1)), 1),
+        "seen_percent": percent(np.stack(known), np.stack(masks)),
+        "by_clean_plates": differences(np.stack(known), np.stack(found), np.stack(masks)),
     }
+    if (arguments.set / "clean_depth").is_dir():
+        exact = by_exact_depth(truth, np.stack(masks))
+        result["by_exact_depth"] = differences(np.stack(known), exact, np.stack(masks))
     if arguments.plates is not None:
         pictures = [cv2.imread(str(arguments.plates / f"frames/{i:05d}.png")) for i in frames]
         plates = [picture[..., ::-1].astype(np.float32) / 255 for picture in pictures]
