@@ -7,6 +7,7 @@ are the bad ones. So a scene is trained on the *clean plates*, in which nothing 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +110,7 @@ def _count_by_clean_scene(truth: GroundTruth, folder: Path, iterations: int) -> 
     config = method_config(PRESET, PRESET, iterations)
     parser = config.pipeline.datamanager.dataparser  # pyright: ignore[reportAttributeAccessIssue]
     parser.data = clip
-    parser.front_end.method = FRONT_END
+    parser.front_end = dataclasses.replace(parser.front_end, front_end=FRONT_END)
     config.output_dir, config.experiment_name = folder.resolve() / "runs", "clean-scene"
     scene = TrainedScene(train(config)[0])
     size = scene.working_size
