@@ -14,7 +14,7 @@ from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.bench.config import Base, BenchConfig
 from das3r_ns.evaluation.bench.job import Job, Record, write_job
-from das3r_ns.evaluation.methods import check_methods
+from das3r_ns.evaluation.methods import METHODS, check_methods
 from das3r_ns.evaluation.protocols import Protocol, load_protocol
 from das3r_ns.evaluation.readers import find_sequences, open_sequence
 from das3r_ns.files import write_json
@@ -50,6 +50,8 @@ class Bench:
             methods = []
         named = [base for base in get_args(Base) if base in config.methods]
         base = config.base or (named[0] if named else _fitting_preset())
+        # What is to be shown comes before what it is compared with, in the tables and where a run is cut short.
+        methods.sort(key=lambda name: METHODS[name].baseline)
         return cls(config, protocol, base, methods, _sequences(config, protocol))
 
     def jobs(self) -> Iterator[Job]:
