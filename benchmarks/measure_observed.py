@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tyro
 from jaxtyping import Bool
+from measure_clean_plate import read
 
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.metrics import psnr_over
@@ -85,8 +85,7 @@ def main(arguments: Arguments) -> None:
         exact = by_exact_depth(truth, np.stack(masks))
         result["by_exact_depth"] = differences(np.stack(known), exact, np.stack(masks))
     if arguments.plates is not None:
-        pictures = [cv2.imread(str(arguments.plates / f"frames/{i:05d}.png")) for i in frames]
-        plates = [picture[..., ::-1].astype(np.float32) / 255 for picture in pictures]
+        plates = [read(arguments.plates / f"frames/{i:05d}.png") for i in frames]
         for name, seen in (("psnr_hidden_by_the_set", known), ("psnr_hidden_by_clean_plates", found)):
             values = [psnr_over(plates[i], truth.clean(i), masks[i] & seen[i]) for i in frames]
             result[name] = round(float(np.nanmean(values)), 2)
