@@ -30,7 +30,7 @@ class FrontEnd:
 
 FRONT_ENDS = {
     "geometric": FrontEnd(
-        "das3r_ns.frontend.geometric", 5, "optical flow and geometry, no trained weights", ("stereo",)
+        "das3r_ns.frontend.geometric", 6, "optical flow and geometry, no trained weights", ("stereo",)
     ),
     "monst3r": FrontEnd(
         "das3r_ns.frontend.monst3r.front_end",

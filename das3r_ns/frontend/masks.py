@@ -70,6 +70,8 @@ def dynamic_probability(
             small += LOOK_WEIGHT * look.witnessed[t] * (look.change[t] - small)
             alone, amid = LOOK_DECISION
             small *= 0.5 / (alone + (amid - alone) * look.matchable[t])
+            # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
+            small *= 1.0 - look.at_rest[t]
         size = (images.shape[2], images.shape[1])
         here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
         # Where every pixel has spoken for itself, GrabCut would only move the edges away again.

@@ -21,9 +21,9 @@ from das3r_ns.frontend import stereo_kernels as kernels
 from das3r_ns.frontend.bundle.known_poses import lenses
 from das3r_ns.frontend.depth import CLOSE, FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
 
-PARALLAX = (8.0, 16.0, 32.0)
+PARALLAX = (4.0, 8.0, 16.0, 32.0)
 """How far the middle depth should shift from the frame to those it is compared with, before and after it, in pixels:
-little enough to see the same things, enough to tell their depths apart."""
+little enough to see the same things, even through a gap that moves with a mover; enough to tell their depths apart."""
 LEVELS = (32, 96)
 """Fewest and most depths that are tried."""
 LEVEL_STEP = 1.5

@@ -259,7 +259,7 @@ def test_segment_frame_follows_the_colours() -> None:
 
 def _look(images: np.ndarray, change: float, witnessed: float, still: float, where: tuple) -> SecondLook:
     """A second look that sees the same everywhere but at one place."""
-    maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still)}
+    maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still), "at_rest": (0.0, 0.0)}
     maps["matchable"] = (0.5, 0.5)
     out = {name: np.full(images.shape[:3], elsewhere, np.float32) for name, (elsewhere, _) in maps.items()}
     for name, (_, value) in maps.items():
@@ -298,6 +298,29 @@ def test_second_look_speaks_for_what_is_still() -> None:
     assert matched[board].mean() < 0.7 * unmatched[board].mean()
     # With less to outshine it, the true mover comes to light.
     assert matched[masks].mean() > unmatched[masks].mean() + 0.5
+
+
+def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
+    """A gap between arm and body: its superpixels go with the mover, its own pixels do not."""
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    gap = np.zeros_like(masks)
+    for t in range(FRAMES):
+        rows, columns = np.nonzero(masks[t])
+        row, column = int(rows.mean()), int(columns.mean())
+        gap[t, row - 6 : row + 6, column - 6 : column + 6] = True
+    assert masks[gap].all()
+
+    def moves(at_rest: float) -> np.ndarray:
+        look = _look(images, 1.0, 1.0, 0.0, np.nonzero(masks))
+        look.at_rest[gap] = at_rest
+        return dynamic_probability(images, evidence, look) > 0.5
+
+    without, little, entirely = moves(0.0), moves(0.2), moves(1.0)
+    assert without[gap].mean() > 0.95
+    assert little[gap].mean() > 0.95
+    assert entirely[gap].mean() < 0.1
+    assert entirely[masks & ~gap].mean() > 0.85
 
 
 def test_what_is_still_counts_as_one_more_witness_against_motion() -> None:

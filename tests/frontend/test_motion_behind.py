@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,20 +20,27 @@ def matched(demo_video) -> RigidPrediction:
     return RigidPrediction(truth.depth, np.where(moves, 0.0, 0.9), truth.intrinsics, truth.c2w_cv)
 
 
+def roomy(static: np.ndarray) -> np.ndarray:
+    """The places of at least three pixels squared."""
+    return np.stack([cv2.morphologyEx(frame.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3))) > 0 for frame in static])
+
+
 def test_movers_differ_from_what_is_behind_them(demo_video, matched) -> None:
     truth = demo_video.estimate
     ticks = []
     look = look_behind(demo_video.images, matched, 1.0 - truth.dynamic_probability, lambda: ticks.append(1))
     assert len(ticks) == truth.num_frames
-    for values in (look.change, look.witnessed, look.still, look.matchable):
+    for values in (look.change, look.witnessed, look.still, look.matchable, look.at_rest):
         assert values.shape == truth.depth.shape
         assert values.min() >= 0
         assert values.max() <= 1
     moves = truth.dynamic_probability > 0.5
     assert np.median(look.change[moves & (look.witnessed == 1)]) > 0.6
     assert np.quantile(look.change[~moves], 0.9) < 0.1
-    assert (look.still[~moves] == 1).all()
-    assert (look.still[moves] == 0).all()
+    np.testing.assert_array_equal(look.still, roomy(~moves))
+    assert np.quantile(look.at_rest[~moves], 0.1) > 0.7
+    assert np.median(look.at_rest[~moves]) > 0.98
+    assert (look.at_rest[moves] == 0).all()
     # All that stays around is matched, also for those who look from within a mover; what other movers hide is excused
     # where only earlier or only later frames have it in their picture: at the ends of the clip above all.
     excused = look.matchable < 0.99
@@ -62,15 +70,53 @@ def test_a_mover_nobody_has_found_yet_shows(demo_video, matched) -> None:
 
 
 def test_what_matches_is_not_taken_for_a_change(demo_video, matched) -> None:
-    stays = demo_video.estimate.dynamic_probability < 0.5
+    stays = roomy(demo_video.estimate.dynamic_probability < 0.5)
     place = np.zeros_like(stays)
     place[4, 20:40, 30:60] = stays[4, 20:40, 30:60]
     painted = demo_video.images.copy()
     painted[place] = (255, 0, 255)
-    static = stays.astype(np.float32)
+    static = 1.0 - demo_video.estimate.dynamic_probability
     assert look_behind(painted, matched, static).change[place].max() == 0
     doubtful = dataclasses.replace(matched, reliability=0.05 * matched.reliability)
     assert np.median(look_behind(painted, doubtful, static).change[place]) > 0.6
+
+
+def test_what_others_contradict_is_not_at_rest(demo_video, matched) -> None:
+    """A part of the movers matches: where other frames see something else behind them that proves little."""
+    moves = demo_video.estimate.dynamic_probability > 0.5
+    part = np.zeros_like(moves)
+    part[:, ::20] = part[:, 1::20] = part[:, 2::20] = True
+    part &= moves
+    striped = dataclasses.replace(matched, reliability=np.where(part, 0.9, matched.reliability))
+    look = look_behind(demo_video.images, striped, 1.0 - demo_video.estimate.dynamic_probability)
+    found = part & (look.still == 1)
+    assert found.sum() > 0.8 * part.sum()
+    assert np.median(look.at_rest[found & (look.witnessed == 1)]) < 0.3
+    assert np.median(look.at_rest[~moves]) > 0.4
+
+
+def test_what_matches_in_spots_is_not_still(demo_video, matched) -> None:
+    moves = demo_video.estimate.dynamic_probability > 0.5
+    inside = np.stack([cv2.erode(frame.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0 for frame in moves])
+    spots = inside & (np.indices(moves.shape).sum(axis=0) % 2 == 0)
+    checked = dataclasses.replace(matched, reliability=np.where(spots, 0.9, matched.reliability))
+    look = look_behind(demo_video.images, checked, 1.0 - demo_video.estimate.dynamic_probability)
+    assert spots.sum() > 100
+    assert look.still[spots].max() == 0
+    assert (look.still[~moves] == 1).mean() > 0.99
+
+
+def test_where_movers_match_nothing_is_at_rest(demo_video, matched) -> None:
+    """In one frame its movers are matched like all else: there, and only there, this proves nothing any more."""
+    moves = demo_video.estimate.dynamic_probability > 0.5
+    assert moves[4].any()
+    reliability = matched.reliability.copy()
+    reliability[4] = 0.9
+    fooled = dataclasses.replace(matched, reliability=reliability)
+    look = look_behind(demo_video.images, fooled, 1.0 - demo_video.estimate.dynamic_probability)
+    assert (look.still[4] == 1).all()
+    assert look.at_rest[4].max() == 0
+    assert np.median(look.at_rest[5][~moves[5]]) > 0.9
 
 
 def test_places_that_few_frames_see_are_worth_little(demo_video, matched) -> None:

@@ -46,6 +46,13 @@ WITNESSES = 4.0
 STILL = (0.05, 0.4)
 """Confidences of a match between which it comes to prove that nothing moves."""
 
+LEAST_MATCH = 3
+"""Side, in pixels, of the smallest place that counts as matched: less is chance, a checked shirt matches in spots."""
+
+MOVERS_MATCH = 0.3
+"""How often a frame's movers are still, relative to its static pixels, when that proves nothing there any more: plain
+fur matches anywhere, and what hardly moves is still."""
+
 BOTH_SIDES = 2.0
 """Frames, both before and after, that have to have a place in their picture before it must match. The ground that a
 mover is about to cover, or has just uncovered, is seen from one side only, which is missing at an end of the clip or of
@@ -64,10 +71,13 @@ class SecondLook:
     witnessed: Float[np.ndarray, "N H W"]
     """What that is worth: whether enough frames see the place."""
     still: Float[np.ndarray, "N H W"]
-    """How surely the pixel was matched at one depth, on which frames agree: what moves has none."""
+    """How surely the pixel, amid others, was matched at one depth, on which frames agree: what moves has none."""
     matchable: Float[np.ndarray, "N H W"]
-    """How much of what stays around the pixel is still by that measure, so that not to be means something; less where
-    movers hide the place from all frames that could match it."""
+    """How much of what stays around the pixel is matched at all, so that not to be means something; less where movers
+    hide the place from all frames that could match it."""
+    at_rest: Float[np.ndarray, "N H W"]
+    """How surely the pixel is static: still, while other frames do not show something else behind it, in a frame whose
+    movers are not."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
         """The evidence of a clip with its change as seen now, and with what is known to be still."""
@@ -101,7 +111,9 @@ def look_behind(
     static = static_weight >= 0.5
     middle = float(np.median(inverse_depth))
     low, high = STILL
-    still = np.clip((matched.reliability - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    matches = np.clip((matched.reliability - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    place = np.ones((LEAST_MATCH, LEAST_MATCH), np.uint8)
+    still = np.stack([cv2.morphologyEx(frame, cv2.MORPH_OPEN, place) for frame in matches])
 
     def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
         others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
@@ -123,15 +135,24 @@ def look_behind(
         excess = np.maximum(error - np.median(error), 0.0)
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
-        looks, witnesses = seen + hidden, seen.sum(axis=0)
+        looks, witnessed = seen + hidden, np.minimum(seen.sum(axis=0) / WITNESSES, 1.0)
         one_sided = np.maximum(1.0 - looks.min(axis=0) / BOTH_SIDES, 0.0)
         excused = one_sided * hidden.sum(axis=0) / np.maximum(looks.sum(axis=0), 1.0)
-        return change * (1.0 - still[t]), np.minimum(witnesses / WITNESSES, 1.0), 1.0 - excused
+        at_rest = still[t] * (1.0 - witnessed * change) * _proves(still[t], static[t])
+        return change * (1.0 - still[t]), witnessed, 1.0 - excused, at_rest
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        change, witnessed, expected = zip(*pool.map(one, range(len(images))), strict=True)
-    matchable = _share_around(still, static) * np.stack(expected)
-    return SecondLook(np.stack(change), np.stack(witnessed), still, matchable)
+        change, witnessed, expected, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
+    matchable = _share_around(matches, static) * np.stack(expected)
+    return SecondLook(np.stack(change), np.stack(witnessed), still, matchable, np.stack(at_rest))
+
+
+def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> float:
+    """What it proves in a frame that a pixel is still: all where no mover is, as far as movers are known."""
+    if static.all():
+        return 1.0
+    stays = float(still[static].mean()) if static.any() else 0.0
+    return max(1.0 - float(still[~static].mean()) / max(MOVERS_MATCH * stays, 1e-6), 0.0)
 
 
 def _share_around(values: Float[np.ndarray, "N H W"], counted: Bool[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
