@@ -24,9 +24,9 @@ from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.machine import describe_machine, machine_line
 from das3r_ns.evaluation.plates import masks_at, to_size
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.geometry import umeyama_sim3
 from das3r_ns.frontend.run import load_or_estimate
-from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.geometry import umeyama_sim3
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Relative errors below which pixels are counted."""

@@ -3,7 +3,7 @@
 ``python benchmarks/long_videos.py --output OUTPUT.json``: the first so many frames of one demo video through the whole
 front end (windows, alignment, joining, refinement, masks, cache), each length in a process of its own. What the network
 itself costs is measured by network.py; here it is the tiny reference network with formula weights
-(tests/data/reference/fill.py) and small heads. Cameras and depth are nonsense then, and the alignment has more to do
+(tests/reference/fill.py) and small heads. Cameras and depth are nonsense then, and the alignment has more to do
 than with a real one.
 """
 
@@ -58,7 +58,7 @@ def main(arguments: Arguments) -> None:
 
 def small_heads() -> None:
     """Make networks with small heads from now on: those of the published networks are the same at every size."""
-    from das3r_ns.frontend.monst3r import dpt, heads
+    from das3r_ns.frontend.network.monst3r import dpt, heads
 
     dpt.FEATURES = heads.FEATURES = 8
     dpt.LAYER_DIMS = (4, 6, 8, 10)
@@ -71,8 +71,8 @@ def prepare(work: Path, arguments: Arguments) -> None:
     from safetensors.torch import save_file
 
     from das3r_ns.demo import write_demo
-    from das3r_ns.frontend.monst3r import build_network
-    from das3r_ns.frontend.monst3r.checkpoints import official_name
+    from das3r_ns.frontend.network.monst3r import build_network
+    from das3r_ns.frontend.network.monst3r.checkpoints import official_name
 
     small_heads()
     write_demo(work / "demo", max(arguments.frames), arguments.width, arguments.height)

@@ -27,8 +27,8 @@ from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.metrics import psnr_over
 from das3r_ns.evaluation.observed import with_observed
 from das3r_ns.evaluation.plates import EDGE
-from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.files import write_json
+from das3r_ns.trained.scene import TrainedScene
 
 
 @dataclass

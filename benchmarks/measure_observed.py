@@ -20,8 +20,9 @@ from measure_clean_plate import read
 
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.metrics import psnr_over
-from das3r_ns.evaluation.observed import grown, observed_count, with_observed
+from das3r_ns.evaluation.observed import with_observed
 from das3r_ns.files import link_files, write_json
+from das3r_ns.scene.observed import grown, observed_count
 
 SKY = 200.0
 """Depth where nothing is hit, as the sets themselves have it."""

@@ -15,14 +15,14 @@ import tyro
 from nerfstudio.models.splatfacto import SplatfactoModel
 
 from das3r_ns.evaluation.baselines import splatfacto_anywhere
-from das3r_ns.evaluation.checkpoint import render_training_view, training_images
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
+from das3r_ns.evaluation.measured_training import train
 from das3r_ns.evaluation.methods import method_config
 from das3r_ns.evaluation.observed import with_observed
 from das3r_ns.evaluation.plates import masks_at, observed_at, score_plates, to_size
-from das3r_ns.evaluation.training import train
 from das3r_ns.files import write_json
+from das3r_ns.trained.run import render_training_view, training_images
 
 
 @dataclass

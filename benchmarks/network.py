@@ -1,6 +1,6 @@
 """What the full-size network costs: encoding each frame once, against encoding both frames of every pair anew.
 
-``python benchmarks/network.py --output OUTPUT.json``: weights are a formula (tests/data/reference/fill.py), for the
+``python benchmarks/network.py --output OUTPUT.json``: weights are a formula (tests/reference/fill.py), for the
 cost does not depend on them. On a GPU all pairs of all frames are computed; on a CPU a few, from which the time of all
 is extrapolated.
 """
@@ -24,13 +24,13 @@ from rich.table import Table
 from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.files import write_json
 from das3r_ns.frontend.config import Precision
-from das3r_ns.frontend.monst3r.compute import Compute, choose_batch, choose_compute
-from das3r_ns.frontend.monst3r.inference import predict_pairs
-from das3r_ns.frontend.monst3r.network import PairNetwork, build_network
-from das3r_ns.frontend.monst3r.preprocessing import network_input
+from das3r_ns.frontend.network.monst3r.compute import Compute, choose_batch, choose_compute
+from das3r_ns.frontend.network.monst3r.inference import predict_pairs
+from das3r_ns.frontend.network.monst3r.network import PairNetwork, build_network
+from das3r_ns.frontend.network.monst3r.preprocessing import network_input
 from das3r_ns.frontend.pairs import graph_for, make_pairs
 
-FILL = Path(__file__).parents[1] / "tests" / "data" / "reference" / "fill.py"
+FILL = Path(__file__).parents[1] / "tests" / "reference" / "fill.py"
 
 
 def formula() -> Any:

@@ -33,7 +33,7 @@ def _method(name: str) -> MethodSpecification:
 
 
 def _dataparser() -> DataParserSpecification:
-    from das3r_ns.dataparser import Das3rVideoDataParserConfig
+    from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
 
     config = Das3rVideoDataParserConfig()
     from nerfstudio.plugins.registry_dataparser import DataParserSpecification

@@ -18,7 +18,7 @@ import yaml
 from das3r_ns.errors import Das3rError
 
 if TYPE_CHECKING:
-    from das3r_ns.trainer import Das3rTrainerConfig
+    from das3r_ns.splats.trainer import Das3rTrainerConfig
 
 ConfigT = TypeVar("ConfigT")
 
@@ -63,16 +63,16 @@ def trainer_config(name: str) -> Das3rTrainerConfig:
     """
     from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
-    from das3r_ns.dataset import Das3rDataManagerConfig
-    from das3r_ns.trainer import Das3rTrainerConfig
+    from das3r_ns.data.dataset import Das3rDataManagerConfig
+    from das3r_ns.splats.trainer import Das3rTrainerConfig
 
     preset = read_preset(name)
     if preset["recipe"] == "paper":
-        from das3r_ns.model_config import PaperModelConfig as ModelConfig
-        from das3r_ns.optimizers import paper_optimizers as optimizers
+        from das3r_ns.splats.config import PaperModelConfig as ModelConfig
+        from das3r_ns.splats.optimizers import paper_optimizers as optimizers
     else:
-        from das3r_ns.model_config import Das3rModelConfig as ModelConfig
-        from das3r_ns.optimizers import das3r_optimizers as optimizers
+        from das3r_ns.splats.config import Das3rModelConfig as ModelConfig
+        from das3r_ns.splats.optimizers import das3r_optimizers as optimizers
     pipeline = VanillaPipelineConfig(datamanager=Das3rDataManagerConfig(), model=ModelConfig())
     config = Das3rTrainerConfig(method_name=name, pipeline=pipeline)
     apply_overrides(config, preset["trainer"], f"The preset {name}.yaml")

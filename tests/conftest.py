@@ -22,7 +22,7 @@ from jaxtyping import UInt8
 os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "das3r-tests-have-no-weights")
 
 from das3r_ns.demo.write import write_demo
-from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.scene.estimate import SceneEstimate
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> 
         assert images.shape[1:3] == (truth.height, truth.width)
         return dataclasses.replace(truth, frame_names=names, provenance={"oracle": True})
 
-    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", SimpleNamespace(estimate=estimate))
+    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric.estimate", SimpleNamespace(estimate=estimate))
     return runs
 
 
@@ -101,12 +101,12 @@ def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.Monk
     from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
     from nerfstudio.utils import writer
 
-    from das3r_ns.dataparser import Das3rVideoDataParserConfig
-    from das3r_ns.dataset import Das3rDataManagerConfig
-    from das3r_ns.frontend import cache
-    from das3r_ns.model_config import Das3rModelConfig, PaperModelConfig
-    from das3r_ns.optimizers import das3r_optimizers, paper_optimizers
-    from das3r_ns.trainer import Das3rTrainer, Das3rTrainerConfig
+    from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
+    from das3r_ns.data.dataset import Das3rDataManagerConfig
+    from das3r_ns.scene import cache
+    from das3r_ns.splats.config import Das3rModelConfig, PaperModelConfig
+    from das3r_ns.splats.optimizers import das3r_optimizers, paper_optimizers
+    from das3r_ns.splats.trainer import Das3rTrainer, Das3rTrainerConfig
 
     def make(
         steps: int = 20,
@@ -120,7 +120,7 @@ def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.Monk
         oracle = SimpleNamespace(
             estimate=lambda images, names, *_: dataclasses.replace(video.estimate, frame_names=names)
         )
-        monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", oracle)
+        monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric.estimate", oracle)
         monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / f"cache-{id(video)}"])
         data = data or video.folder / "frames"
         seeds = {"data": data, "seeds": "paper" if paper else "fused", "max_points": 3000} | (parser or {})

@@ -18,8 +18,8 @@ import pytest
 from nerfstudio.scripts import train
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend import cache
 from das3r_ns.presets import trainer_config
+from das3r_ns.scene import cache
 
 SECONDS = 20.0
 """What a user may wait for the answer, nerfstudio's own start included."""
@@ -187,7 +187,7 @@ def test_a_checkpoint_whose_cache_is_gone(tmp_path: Path) -> None:
 
 def test_nothing_static(demo_video, oracle_front_end, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Not `import ... as`, which takes the attribute of the package: that is the real front end once any test used it.
-    front_end = importlib.import_module("das3r_ns.frontend.geometric")
+    front_end = importlib.import_module("das3r_ns.frontend.geometric.estimate")
     estimate = front_end.estimate
     everything = np.ones_like(demo_video.estimate.dynamic_probability)
     monkeypatch.setattr(

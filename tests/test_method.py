@@ -44,12 +44,12 @@ def test_unknown_names_are_attribute_errors() -> None:
 
 
 def test_our_modules_may_be_imported_before_nerfstudios() -> None:
-    """nerfstudio loads the entry points in the middle of importing what das3r_ns.dataset needs."""
+    """nerfstudio loads the entry points in the middle of importing what das3r_ns.data.dataset needs."""
     done = run_python(
-        "import das3r_ns.dataset, sys\n"
+        "import das3r_ns.data.dataset, sys\n"
         "from nerfstudio.configs.method_configs import all_methods\n"
         "print(*all_methods)\n"
-        "print('heavy:', *{'av', 'skimage', 'das3r_ns.points', 'das3r_ns.frontend.run'} & set(sys.modules))"
+        "print('heavy:', *{'av', 'skimage', 'das3r_ns.scene.points', 'das3r_ns.frontend.run'} & set(sys.modules))"
     )
     methods, _, heavy = done.stdout.partition("heavy:")
     assert {"das3r", "das3r-light", "das3r-paper"} <= set(methods.split()), done.stderr
@@ -60,7 +60,7 @@ def test_our_modules_may_be_imported_before_nerfstudios() -> None:
 def test_a_broken_submodule_loses_the_methods_and_nothing_else() -> None:
     done = run_python(
         "import sys\n"
-        "sys.modules['das3r_ns.model_config'] = None\n"
+        "sys.modules['das3r_ns.splats.config'] = None\n"
         "from nerfstudio.configs.method_configs import all_methods\n"
         "from nerfstudio.configs.dataparser_configs import all_dataparsers\n"
         "print('das3r' in all_methods, 'splatfacto' in all_methods, 'das3r-video' in all_dataparsers)"
@@ -75,7 +75,7 @@ def test_a_broken_preset_or_dataparser_is_a_warning_too() -> None:
     done = run_python(
         "import das3r_ns.presets, sys\n"
         "das3r_ns.presets.read_preset = lambda name: 1 / 0\n"
-        "sys.modules['das3r_ns.dataparser'] = None\n"
+        "sys.modules['das3r_ns.data.dataparser'] = None\n"
         "from das3r_ns import method\n"
         "print(method.das3r, method.das3r_light, method.das3r_video)"
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
-from das3r_ns.staticness import static_weight_posterior
+from das3r_ns.splats.staticness import static_weight_posterior
 
 STATIC = 0.9
 """Pixels less probably static than this are replaced: what is left of a mover shows, a rendered pixel hardly does."""
@@ -39,8 +39,8 @@ def replaced_pixels(
     """Which pixels of a frame do not show the static scene.
 
     The front end's masks miss thin limbs and take static things along. The trained scene knows better: by Bayes' rule
-    (:func:`das3r_ns.staticness.static_weight_posterior`) a pixel far off the render is a mover's although the front end
-    has not seen it, and one like the render stays although the front end doubted it.
+    (:func:`das3r_ns.splats.staticness.static_weight_posterior`) a pixel far off the render is a mover's although the
+    front end has not seen it, and one like the render stays although the front end doubted it.
 
     Args:
         static_weight: Of the front end, 1 = static.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from das3r_ns.frontend.geometry import invert_rigid, project, transform_points, unproject
+from das3r_ns.scene.geometry import invert_rigid, project, transform_points, unproject
 
 SAME_DEPTH = 0.05
 """Relative difference up to which two rendered depths are of one surface."""

@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.cleanplate.composite import blend, disk, length, replaced_pixels
 from das3r_ns.cleanplate.holes import ever_seen
-from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.files import check_output_directory, replace_directory
-from das3r_ns.frontend.cache import writing
-from das3r_ns.frontend.export import read_png, write_png, write_video
+from das3r_ns.frontend.report.write import read_png, write_png, write_video
 from das3r_ns.progress import Progress
+from das3r_ns.scene.cache import writing
+from das3r_ns.trained.scene import TrainedScene
 
 MARKER = "clean-plate.json"
 """Holds where the folder's content comes from; tells our folders from others."""

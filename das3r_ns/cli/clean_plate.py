@@ -27,9 +27,9 @@ class CleanPlateCommand:
     def run(self) -> None:
         """Render and write."""
         from das3r_ns.cleanplate.write import MARKER, PlateSettings, write_clean_plates
-        from das3r_ns.evaluation.trained_scene import TrainedScene
         from das3r_ns.files import check_output_directory
         from das3r_ns.progress import Progress
+        from das3r_ns.trained.scene import TrainedScene
 
         check_output_directory(self.output_dir, MARKER)
         progress = Progress()

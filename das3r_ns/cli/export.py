@@ -38,11 +38,11 @@ class ExportCommand:
 
     def run(self) -> None:
         """Open the run and write."""
-        from das3r_ns.evaluation.trained_scene import TrainedScene
         from das3r_ns.export.spz import check_gsply
         from das3r_ns.export.write import MARKER, write_export
         from das3r_ns.files import check_output_directory
         from das3r_ns.progress import Progress
+        from das3r_ns.trained.scene import TrainedScene
 
         check_output_directory(self.output_dir, MARKER)
         if "spz" in self.format:

@@ -34,10 +34,10 @@ class MasksCommand:
     def run(self) -> None:
         """Run the front end or read its cache, then write everything."""
         from das3r_ns.files import check_output_directory
-        from das3r_ns.frontend.binary_masks import MaskSettings
-        from das3r_ns.frontend.export import MARKER, export_masks
+        from das3r_ns.frontend.report.write import MARKER, export_masks
         from das3r_ns.frontend.run import load_or_estimate
         from das3r_ns.progress import Progress
+        from das3r_ns.scene.binary_masks import MaskSettings
 
         settings = MaskSettings(self.threshold, self.dilation)
         check_output_directory(self.output_dir, MARKER)

@@ -38,7 +38,7 @@ class WeightsCommand:
             _show()
 
     def _download(self, name: str, progress: Progress) -> None:
-        from das3r_ns.frontend.monst3r import hub
+        from das3r_ns.frontend.network.monst3r import hub
 
         published = hub.PUBLISHED[name]
         folder = hub.cached_folder(published)
@@ -50,7 +50,7 @@ class WeightsCommand:
         _check(folder, progress)
 
     def _verify(self, wanted: str, progress: Progress) -> None:
-        from das3r_ns.frontend.monst3r import hub
+        from das3r_ns.frontend.network.monst3r import hub
 
         path = hub.cached_folder(hub.PUBLISHED[wanted]) if wanted in hub.PUBLISHED else Path(wanted).expanduser()
         if path is None:
@@ -62,7 +62,7 @@ class WeightsCommand:
 
 
 def _check(path: Path, progress: Progress) -> None:
-    from das3r_ns.frontend.monst3r.verification import verify_checkpoint
+    from das3r_ns.frontend.network.monst3r.verification import verify_checkpoint
 
     with progress.stage("Checking the weights"):
         lines: list[str] = []
@@ -72,7 +72,7 @@ def _check(path: Path, progress: Progress) -> None:
 
 
 def _show() -> None:
-    from das3r_ns.frontend.monst3r import hub
+    from das3r_ns.frontend.network.monst3r import hub
 
     print(f"Hub cache: {hub.cache_directory()}\n")
     for published in hub.PUBLISHED.values():

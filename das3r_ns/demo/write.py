@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, UInt8
 from das3r_ns.demo.room import Movers, build_room, camera_path
 from das3r_ns.demo.world import SUPERSAMPLING, Box, Rays, cast_boxes, cast_ellipsoids
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.observed import grown, observed_count
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
+from das3r_ns.scene.observed import grown, observed_count
 
 MARKER = "demo.json"
 FORMAT = 2

@@ -26,11 +26,11 @@ from nerfstudio.models.splatfacto import SplatfactoModel, SplatfactoModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 from torch import Tensor, nn
 
-from das3r_ns.camera import view_matrix
-from das3r_ns.dataset import Das3rDataManagerConfig
-from das3r_ns.evaluation.data import BenchDataParserConfig
+from das3r_ns.data.dataset import Das3rDataManagerConfig
+from das3r_ns.evaluation.bench_data import BenchDataParserConfig
 from das3r_ns.presets import trainer_config
 from das3r_ns.rasterization import rasterization
+from das3r_ns.splats.camera import view_matrix
 
 Baseline = Literal["splatfacto", "splatfacto-masks", "robust"]
 

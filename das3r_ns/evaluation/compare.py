@@ -20,8 +20,8 @@ from das3r_ns.evaluation.metrics import (
     recall,
     rpe,
 )
-from das3r_ns.frontend.binary_masks import MOVES
-from das3r_ns.frontend.scene import SceneEstimate
+from das3r_ns.scene.binary_masks import MOVES
+from das3r_ns.scene.estimate import SceneEstimate
 
 
 def compare(estimate: SceneEstimate, truth: GroundTruth, problems: list[str]) -> dict[str, Any]:

@@ -67,9 +67,9 @@ def method_config(name: str, base: str, iterations: int | None = None) -> Traine
     """
     from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
-    from das3r_ns.dataset import Das3rDataManagerConfig
+    from das3r_ns.data.dataset import Das3rDataManagerConfig
     from das3r_ns.evaluation.baselines import baseline_config
-    from das3r_ns.evaluation.data import BenchDataParserConfig
+    from das3r_ns.evaluation.bench_data import BenchDataParserConfig
     from das3r_ns.presets import apply_overrides, trainer_config
 
     method = METHODS[name]

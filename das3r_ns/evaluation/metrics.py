@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
 from skimage.morphology import disk
 
-from das3r_ns.frontend.geometry import invert_rigid, umeyama_sim3
+from das3r_ns.scene.geometry import invert_rigid, umeyama_sim3
 
 MAX_PSNR = 100.0
 """Reported where two pictures are equal, in dB, so that a mean over frames stays finite."""

@@ -16,8 +16,8 @@ from scipy.spatial.transform import Rotation
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.protocols import Layout
-from das3r_ns.frontend.geometry import invert_rigid
-from das3r_ns.frontend.image_folder import IMAGE_SUFFIXES, natural_key
+from das3r_ns.scene.geometry import invert_rigid
+from das3r_ns.video.image_folder import IMAGE_SUFFIXES, natural_key
 
 CAM_TAG = 202021.25
 """First number of a Sintel camera file, by which it is known."""

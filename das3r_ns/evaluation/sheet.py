@@ -65,7 +65,7 @@ def write_sheet(config: SheetConfig) -> None:
         Das3rError: The run cannot be opened, is not das3r's, or the picture cannot be written.
     """
     # nerfstudio takes seconds to import, and --help must not.
-    from das3r_ns.evaluation.checkpoint import open_run, render_training_view, training_images
+    from das3r_ns.trained.run import open_run, render_training_view, training_images
 
     pipeline = open_run(config.load_config)
     dataset = training_images(pipeline)

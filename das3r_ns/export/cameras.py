@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from nerfstudio.data.utils.colmap_parsing_utils import Camera, Image, write_model
 from scipy.spatial.transform import Rotation
 
-from das3r_ns.frontend.geometry import invert_rigid
+from das3r_ns.scene.geometry import invert_rigid
 
 COLMAP_POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track_length", "<u8")])
 """A point of ``points3D.bin`` that names no observations."""

@@ -14,15 +14,15 @@ from typing import Literal
 import numpy as np
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
 from das3r_ns.export.gaussians import gaussian_columns, write_gaussian_ply, write_splat
 from das3r_ns.export.spz import check_degree, check_gsply, write_spz
 from das3r_ns.files import check_output_directory, replace_directory
-from das3r_ns.frontend.cache import writing
-from das3r_ns.frontend.export import write_png, write_point_cloud
+from das3r_ns.frontend.report.write import write_png, write_point_cloud
 from das3r_ns.progress import Progress
-from das3r_ns.training_data import MASK_THRESHOLD
+from das3r_ns.scene.cache import writing
+from das3r_ns.scene.static_weight import MASK_THRESHOLD
+from das3r_ns.trained.scene import TrainedScene
 
 Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz"]
 World = Literal["gaussians", "estimate"]

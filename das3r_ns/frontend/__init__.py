@@ -1,1 +1,1 @@
-"""From frames to a :class:`~das3r_ns.frontend.scene.SceneEstimate`: cameras, depth and dynamic probability."""
+"""From frames to a :class:`~das3r_ns.scene.estimate.SceneEstimate`: cameras, depth and dynamic probability."""

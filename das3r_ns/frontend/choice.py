@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from das3r_ns.frontend import cache
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.known import Knowledge
+from das3r_ns.frontend.known.knowledge import Knowledge
 from das3r_ns.progress import Progress
+from das3r_ns.scene import cache
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class FrontEnd:
 
     module: str
     """Module with ``estimate(images, names, config, progress, known) -> SceneEstimate``; ``known`` is a
-    :class:`~das3r_ns.frontend.known.Known`."""
+    :class:`~das3r_ns.frontend.known.knowledge.Known`."""
     version: int
     """Raised whenever results change. Part of the cache key, unlike the version of the package: an upgrade that leaves
     the front end alone must not orphan the cameras that trained checkpoints depend on."""
@@ -30,10 +30,10 @@ class FrontEnd:
 
 FRONT_ENDS = {
     "geometric": FrontEnd(
-        "das3r_ns.frontend.geometric", 6, "optical flow and geometry, no trained weights", ("stereo",)
+        "das3r_ns.frontend.geometric.estimate", 6, "optical flow and geometry, no trained weights", ("stereo",)
     ),
     "monst3r": FrontEnd(
-        "das3r_ns.frontend.monst3r.front_end",
+        "das3r_ns.frontend.network.monst3r.front_end",
         1,
         "a network for pairs of frames, then global alignment",
         ("network_size", "pair_graph", "focal", "window", "window_overlap", "precision"),
@@ -71,7 +71,7 @@ def choose_front_end(config: FrontEndConfig, progress: Progress, may_download: b
     wanted, named = config.front_end, config.checkpoint != "auto"
     if wanted == "geometric":
         return _choice("geometric", "as asked for")
-    from das3r_ns.frontend.monst3r import hub  # light: no torch
+    from das3r_ns.frontend.network.monst3r import hub  # light: no torch
 
     path = hub.local_checkpoint(config.checkpoint)
     if wanted == "auto" and path is None and not named:
@@ -80,7 +80,7 @@ def choose_front_end(config: FrontEndConfig, progress: Progress, may_download: b
         path = hub.find_checkpoint(config.checkpoint, progress)
     if path is None:
         return _choice("monst3r", "its weights are not at hand")
-    from das3r_ns.frontend.monst3r.identity import checkpoint_identity
+    from das3r_ns.frontend.network.monst3r.identity import checkpoint_identity
 
     reason = "as asked for" if wanted == "monst3r" else "its checkpoint was named" if named else "its weights are there"
     return _choice("monst3r", reason, f"Weights: {path}.", path, checkpoint_identity(path))
@@ -92,7 +92,7 @@ def _choice(name: str, reason: str, more: str = "", path: Path | None = None, id
 
 
 def _how_to_get_weights() -> str:
-    from das3r_ns.frontend.monst3r import hub
+    from das3r_ns.frontend.network.monst3r import hub
 
     return (
         f"The network front end, monst3r, was not taken: none of {', '.join(hub.PUBLISHED)} is in the hub cache "

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend import cache
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.known import Knowledge, find_knowledge
-from das3r_ns.frontend.scene import SceneEstimate
-from das3r_ns.frontend.video import MIN_SIDE, Clip, open_clip, working_size
+from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge
 from das3r_ns.progress import Progress
+from das3r_ns.scene import cache
+from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.video import open_clip
+from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
 
 ORIGINALS = "frames_full"
 

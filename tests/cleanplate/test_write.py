@@ -13,7 +13,7 @@ import pytest
 
 from das3r_ns.cleanplate.write import PlateSettings, write_clean_plates
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.trained_scene import TrainedScene
+from das3r_ns.trained.scene import TrainedScene
 
 HIDDEN = np.s_[30:50, 60:90]
 """Of every picture: the splats draw nothing there, and what is there moves."""

@@ -146,7 +146,7 @@ def test_ctrl_c_is_one_line_and_exit_code_130(
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["das3r_ns.frontend.geometric"], "estimate", interrupt)
+    monkeypatch.setattr(sys.modules["das3r_ns.frontend.geometric.estimate"], "estimate", interrupt)
     with pytest.raises(SystemExit) as leaving:
         main.entrypoint(["masks", "--data", str(data), "--output-dir", str(tmp_path / "out"), "--long-side", "160"])
     assert leaving.value.code == 130

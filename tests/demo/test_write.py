@@ -12,7 +12,7 @@ from das3r_ns.demo.room import build_room, camera_path
 from das3r_ns.demo.write import render_frame, write_demo
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
-from das3r_ns.frontend.geometry import rigid_flow
+from das3r_ns.scene.geometry import rigid_flow
 
 
 def test_the_layout_is_the_one_the_evaluation_reads(demo_video) -> None:

@@ -13,8 +13,8 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.baselines import RobustSplatfactoModel, robust_mask, splatfacto_anywhere
+from das3r_ns.evaluation.measured_training import train
 from das3r_ns.evaluation.methods import METHODS, check_methods, method_config
-from das3r_ns.evaluation.training import train
 
 
 def test_what_moves_is_trimmed_and_thin_structure_is_kept() -> None:
@@ -81,7 +81,7 @@ def test_an_unknown_method_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["splatfacto", "splatfacto-masks", "robust"])
 def test_baselines_train(name: str, demo_video, oracle_front_end, tmp_path: Path, monkeypatch) -> None:
-    from das3r_ns.frontend import cache
+    from das3r_ns.scene import cache
 
     monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / "cache"])
     config = method_config(name, "das3r-light", 3)

@@ -203,7 +203,7 @@ def poses(rows: list[list[float]]) -> np.ndarray:
     return read
 
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "data/reference/trajectory_errors.json").read_text())
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference/trajectory_errors.json").read_text())
 
 
 @pytest.mark.parametrize("run", REFERENCE["runs"])

@@ -13,7 +13,8 @@ import pytest
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
-from das3r_ns.evaluation.observed import SAME_DEPTH, grown, observed_count, with_observed
+from das3r_ns.evaluation.observed import with_observed
+from das3r_ns.scene.observed import SAME_DEPTH, grown, observed_count
 
 
 def side_by_side(count: int = 2) -> np.ndarray:
@@ -62,7 +63,7 @@ def without_observed(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         clean = {"depth": demo_video.clean_depth, "dynamic_probability": moving}
         return dataclasses.replace(demo_video.estimate, frame_names=names, **clean)
 
-    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", SimpleNamespace(estimate=estimate))
+    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric.estimate", SimpleNamespace(estimate=estimate))
     return GroundTruth(tmp_path / "room")
 
 

@@ -16,7 +16,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
 
-from das3r_ns.camera import view_matrix
+from das3r_ns.splats.camera import view_matrix
 
 READERS = ("pycolmap, binary", "pycolmap, text", "ns colmap, binary", "ns colmap, text", "ns transforms.json")
 FOLDERS = {"binary": "colmap/sparse/0", "text": "colmap/text"}

@@ -14,8 +14,8 @@ from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
-from das3r_ns.frontend.export import write_point_cloud
-from das3r_ns.frontend.geometry import invert_rigid, project, transform_points
+from das3r_ns.frontend.report.write import write_point_cloud
+from das3r_ns.scene.geometry import invert_rigid, project, transform_points
 
 SIZE = (160, 90)
 TOLERANCE = 0.01

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.export import spz
 from das3r_ns.export.gaussians import gaussian_columns
 from das3r_ns.export.spz import fractional_bits, write_spz
 from das3r_ns.export.write import write_export
+from das3r_ns.trained.scene import TrainedScene
 
 REST = {0: 0, 1: 3, 2: 8, 3: 15}
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
-from das3r_ns.camera import view_matrix
 from das3r_ns.errors import Das3rError
-from das3r_ns.evaluation.trained_scene import TrainedScene
 from das3r_ns.export.write import write_export
+from das3r_ns.splats.camera import view_matrix
+from das3r_ns.trained.scene import TrainedScene
 
 
 @pytest.fixture()

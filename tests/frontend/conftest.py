@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
-from das3r_ns.frontend import geometry as geo
-from das3r_ns.frontend.flow import PairFlows
+from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.scene import geometry as geo
 
 HALF_SIZE = np.array([3.0, 2.0, 5.0])
 

@@ -10,7 +10,7 @@ import pytest
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.pairs import DEFAULT_GRAPH, graph_for, make_pairs, strided_pairs
 
-OFFICIAL = json.loads((Path(__file__).parents[1] / "data" / "reference" / "pairs.json").read_text())
+OFFICIAL = json.loads((Path(__file__).parents[1] / "reference" / "pairs.json").read_text())
 GRAPHS = {name: graph for name, graph in OFFICIAL["graphs"].items() if not name.startswith("eval")}
 CLIPS = {int(count): graph for count, graph in OFFICIAL["eval_graph_string"].items()}
 

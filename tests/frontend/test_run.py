@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend import cache, run
+from das3r_ns.frontend import run
 from das3r_ns.frontend.choice import FrontEnd
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.export import write_video
-from das3r_ns.frontend.video_file import VideoFile
+from das3r_ns.frontend.report.write import write_video
 from das3r_ns.progress import Progress
+from das3r_ns.scene import cache
+from das3r_ns.video.video_file import VideoFile
 
 CONFIG = FrontEndConfig(long_side=160)
 
@@ -74,7 +75,7 @@ def test_a_new_version_of_the_front_end_runs_again(
     data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run.load_or_estimate(data, CONFIG)
-    newer = FrontEnd("das3r_ns.frontend.geometric", 10**6, "")
+    newer = FrontEnd("das3r_ns.frontend.geometric.estimate", 10**6, "")
     monkeypatch.setitem(run.FRONT_ENDS, "geometric", newer)
     run.load_or_estimate(data, CONFIG)
     assert len(oracle_front_end) == 2
@@ -143,7 +144,7 @@ def test_an_interrupted_front_end_leaves_no_entry(
     def interrupt(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["das3r_ns.frontend.geometric"], "estimate", interrupt)
+    monkeypatch.setattr(sys.modules["das3r_ns.frontend.geometric.estimate"], "estimate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run.load_or_estimate(data, CONFIG)
     assert not list((data / ".das3r").iterdir())
@@ -179,8 +180,8 @@ from pathlib import Path
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.run import load_or_estimate
 scene = load_or_estimate(Path({str(data)!r}), FrontEndConfig(long_side=160), require_cache=True)
-heavy = {{"torch", "nerfstudio", "numba", "scipy", "skimage", "das3r_ns.frontend.geometric"}} & set(sys.modules)
-print(scene.estimate.num_frames, sorted(heavy))
+heavy = {{"torch", "nerfstudio", "numba", "scipy", "skimage", "das3r_ns.frontend.geometric.estimate"}}
+print(scene.estimate.num_frames, sorted(heavy & set(sys.modules)))
 """
     root = Path(run.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}

@@ -202,14 +202,14 @@ def test_a_result_that_could_not_be_refined_is_kept_as_the_one_without(
     assert run.load_or_estimate(frames, SAM2, require_cache=True).cache_dir == plain.cache_dir
 
     monkeypatch.setattr(sam2, "unavailable", lambda model: None)
-    estimate = sys.modules["das3r_ns.frontend.geometric"].estimate
+    estimate = sys.modules["das3r_ns.frontend.geometric.estimate"].estimate
 
     def refining(*args: Any) -> Any:
         found = estimate(*args)
         found.provenance["refined"] = True
         return found
 
-    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric", SimpleNamespace(estimate=refining))
+    monkeypatch.setitem(sys.modules, "das3r_ns.frontend.geometric.estimate", SimpleNamespace(estimate=refining))
     refined = run.load_or_estimate(frames, SAM2)
     assert refined.cache_dir != plain.cache_dir and len(oracle_front_end) == 2
     assert run.load_or_estimate(frames, SAM2, require_cache=True).cache_dir == refined.cache_dir

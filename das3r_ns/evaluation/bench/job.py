@@ -1,13 +1,8 @@
-"""One measurement, in a process of its own so that its memory is its own.
-
-``python -m das3r_ns.evaluation.bench.job JOB.json RECORD.json``
-"""
+"""What one measurement of a benchmark is: a sequence, and the front end or one method of training."""
 
 from __future__ import annotations
 
 import json
-import sys
-import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,23 +74,6 @@ class Job:
         return self.config.applied(parser.front_end)
 
 
-def run_job(job: Job) -> Record:
-    """Measure; a failure is a record too."""
-    try:
-        if job.method is None:
-            from das3r_ns.evaluation.bench.front_end import measure_front_end
-
-            return measure_front_end(job)
-        from das3r_ns.evaluation.bench.splats import measure_splats
-
-        return measure_splats(job)
-    except Das3rError as error:
-        return {"failed": str(error)}
-    except Exception as error:
-        traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}", "unexpected": True}
-
-
 def collect(problems: list[str], what: str, function: Any, *arguments: Any) -> Any:
     """The function's result; where ground truth fails it, None, and the reason goes to ``problems``."""
     try:
@@ -116,13 +94,3 @@ def read_job(path: Path) -> Job:
     data = json.loads(path.read_text())
     config = apply_overrides(BenchConfig("", Path(), Path()), data["config"], str(path))
     return Job(config, data["sequence"], data["method"], data["base"])
-
-
-def main() -> None:
-    """Entry point of the process."""
-    source, target = map(Path, sys.argv[1:])
-    write_json(target, run_job(read_job(source)))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from das3r_ns.image_metrics import LPIPS_ERRORS, Lpips, build_lpips
+from das3r_ns.splats.image_metrics import LPIPS_ERRORS, Lpips, build_lpips
 
 WEIGHTS = "alexnet-owt-*.pth"
 """Name of AlexNet's weights in the folder that torchvision keeps them in."""

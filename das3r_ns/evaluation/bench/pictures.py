@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from das3r_ns.frontend.image_folder import read_image
+from das3r_ns.video.image_folder import read_image
 
 if TYPE_CHECKING:
     from das3r_ns.evaluation.bench.job import Job

@@ -161,7 +161,7 @@ def in_own_process(job: Job) -> Record:
     log.parent.mkdir(parents=True, exist_ok=True)
     write_job(job, source)
     output.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "das3r_ns.evaluation.bench.job", str(source), str(output)]
+    command = [sys.executable, "-m", "das3r_ns.evaluation.bench.process", str(source), str(output)]
     with log.open("w") as stream:
         code = subprocess.run(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL).returncode
     if output.is_file():

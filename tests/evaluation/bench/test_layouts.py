@@ -11,7 +11,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.evaluation.bench.config import BenchConfig
-from das3r_ns.evaluation.bench.job import Job, Record, run_job
+from das3r_ns.evaluation.bench.job import Job, Record
+from das3r_ns.evaluation.bench.process import run_job
 from das3r_ns.evaluation.protocols import load_protocol
 
 

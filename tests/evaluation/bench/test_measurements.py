@@ -16,9 +16,10 @@ import pytest
 
 from das3r_ns.cli import main
 from das3r_ns.demo.write import write_demo
-from das3r_ns.evaluation.bench import splats
+from das3r_ns.evaluation.bench import measure_splats as splats
 from das3r_ns.evaluation.bench.config import BenchConfig
-from das3r_ns.evaluation.bench.job import Job, run_job
+from das3r_ns.evaluation.bench.job import Job
+from das3r_ns.evaluation.bench.process import run_job
 from das3r_ns.evaluation.bench.report import write_report
 from das3r_ns.evaluation.bench.run import run_bench
 from das3r_ns.evaluation.protocols import load_protocol
@@ -81,7 +82,7 @@ def test_held_out_pictures_cannot_leak(sets: Path, oracle_front_end) -> None:
 
 
 def test_refined_cameras_and_strict_are_measured(sets: Path, oracle_front_end, monkeypatch) -> None:
-    from das3r_ns.evaluation import poses
+    from das3r_ns.evaluation import held_out_cameras as poses
 
     monkeypatch.setattr(poses.refined_pose, "__defaults__", (3,))
     record = run_job(Job(settings(sets, refine_test_poses=True), "room", "das3r-light", "das3r-light"))

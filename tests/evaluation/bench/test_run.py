@@ -12,7 +12,8 @@ import pytest
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.bench import run
 from das3r_ns.evaluation.bench.config import BenchConfig
-from das3r_ns.evaluation.bench.job import Job, Record, read_job, run_job, write_job
+from das3r_ns.evaluation.bench.job import Job, Record, read_job, write_job
+from das3r_ns.evaluation.bench.process import run_job
 from das3r_ns.evaluation.bench.run import Bench, in_own_process, run_bench
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.progress import Progress

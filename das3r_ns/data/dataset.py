@@ -1,0 +1,99 @@
+"""Images with their soft static weight, and the data manager that feeds them to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from torch import Tensor
+
+from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
+from das3r_ns.scene.static_weight import read_static_weight
+
+
+class StaticWeightDataset(InputDataset):
+    """Adds ``static_weight``, float32 [H, W, 1] in [0, 1] (1 = static), to every image.
+
+    Training images also get ``measured_depth`` [h, w, 2], float16 at the working resolution: the front end's depth in
+    the unit of the scene, and its confidence.
+    """
+
+    def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        super().__init__(dataparser_outputs, scale_factor)
+        self.static_weight_filenames: list[Path] = self.metadata["static_weight_filenames"]
+
+    def get_metadata(self, data: dict) -> dict:
+        """What is added to the image in ``data``."""
+        height, width = data["image"].shape[:2]
+        index = data["image_idx"]
+        weight = read_static_weight(self.static_weight_filenames[index], (width, height))
+        added = {"static_weight": torch.from_numpy(weight)[..., None]}
+        if "measured_depth" in self.metadata:
+            added["measured_depth"] = self.metadata["measured_depth"][index]
+        return added
+
+
+@dataclass
+class Das3rDataManagerConfig(FullImageDatamanagerConfig):
+    """Data manager of whole images with static weights."""
+
+    _target: type = field(default_factory=lambda: Das3rDataManager)
+    """target class to instantiate"""
+    # One dataparser, not nerfstudio's choice of subcommands: its options are then part of `ns-train das3r --help`.
+    dataparser: Das3rVideoDataParserConfig = field(default_factory=Das3rVideoDataParserConfig)  # pyright: ignore[reportIncompatibleVariableOverride]
+    """The video and its front end."""
+
+
+class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
+    """Full images with static weights; opening a checkpoint never runs the front end."""
+
+    config: Das3rDataManagerConfig
+
+    def __init__(
+        self,
+        config: Das3rDataManagerConfig,
+        device: torch.device | str = "cpu",
+        test_mode: Literal["test", "val", "inference"] = "val",
+        world_size: int = 1,
+        local_rank: int = 0,
+        **kwargs: object,
+    ) -> None:
+        # Only training uses "val"; ns-viewer, ns-eval, ns-export and ns-render must answer at once or say why not.
+        config.dataparser.require_cache |= test_mode != "val"
+        super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+
+    def _load_images(
+        self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]
+    ) -> list[dict[str, Tensor]]:
+        # "cpu" (forced by nerfstudio above 500 images) pins memory, which needs an accelerator; "gpu" means our device.
+        if not torch.cuda.is_available():
+            cache_images_device = "gpu"
+        loaded = super()._load_images(split, cache_images_device)
+        if cache_images_device == "gpu":
+            for data in loaded:
+                for name in data.keys() & {"static_weight", "measured_depth"}:
+                    data[name] = data[name].to(self.device)
+        return loaded
+
+    @property
+    def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:
+        """All evaluation images with their cameras."""
+        return [(self._as_trained(camera, data), data) for camera, data in super().fixed_indices_eval_dataloader]
+
+    def next_eval_image(self, step: int) -> tuple[Cameras, dict]:
+        """One evaluation image with its camera."""
+        camera, data = super().next_eval_image(step)
+        return self._as_trained(camera, data), data
+
+    def _as_trained(self, camera: Cameras, data: dict) -> Cameras:
+        # Without a split the evaluation images are the training images, whose poses have been refined: nerfstudio would
+        # measure the misalignment of the original pose instead of the picture.
+        if self.config.dataparser.eval_split == "none":
+            camera.metadata = {"cam_idx": data["image_idx"]}
+        return camera

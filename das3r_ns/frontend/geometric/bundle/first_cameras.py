@@ -1,0 +1,190 @@
+"""A first estimate from nothing: rotations, then a few frames from many guesses, then frame after frame.
+
+Gauss-Newton alone, from identity poses and constant depth, may end with a part of the video turned inside out
+(Necker's cube: a narrow field of view can hardly tell). A few frames are cheap enough to be solved from every direction
+of motion and several focals, and frames added next to solved ones start near their place.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms, normalise_scale
+from das3r_ns.scene import geometry as geo
+
+SEED_FRAMES = 8
+"""Frames that are solved first."""
+
+SEED_WINDOWS = 6
+"""Places in the video where they are tried."""
+
+SEED_FOCALS = (0.8, 1.1, 1.6)
+"""Focals tried for them, over the longer side of the picture."""
+
+ENOUGH_PARALLAX = 1.5
+"""Pixels by which the frames solved first should depart from a pure rotation."""
+
+
+def rotations_only(
+    samples: Samples, focal: float, *, focal_too: bool = False
+) -> tuple[State, Float[np.ndarray, "E K"]]:
+    """Fit a camera that only turns, all inverse depths zero.
+
+    Returns:
+        The state and the residuals in pixels.
+    """
+    n, k = samples.points.shape[:2]
+    solver = Solver(samples, samples.towards_border())
+    state = State(np.tile(np.eye(4), (n, 1, 1)), np.zeros((n, k)), focal)
+    residual = solver.residuals(state)
+    terms = Terms(focal=focal_too, translation=False)
+    schedule = ((10.0, 20.0, 5), (5.0, 5.0, 5), (3.0, 1.5, 5))
+    if focal_too:
+        # A judgement whether the camera only turns must not be blurred by movers that a wide scale lets in.
+        schedule += ((2.5, 0.6, 5), (2.0, 0.3, 5))
+    state, residual, _ = anneal(solver, state, schedule, terms)
+    return state, residual
+
+
+def _windows(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[Int[np.ndarray, " M"]]:
+    """A few runs of equally spaced frames, the closest spacing at which the picture departs from a pure rotation.
+
+    Args:
+        samples: Of the whole video.
+        residual: Against a camera that only turns.
+    """
+    n = samples.num_frames
+    count = min(SEED_FRAMES, n)
+    signal = (samples.weights * np.clip(residual, 0.0, 2 * ENOUGH_PARALLAX)).mean(axis=1)
+    stride = np.abs(samples.sources - samples.sinks)
+    spacings = [s for s in (1, 2, 4, 8) if s * (count - 1) < n and (stride == s).any()] or [1]
+    strength = [float(signal[(stride >= s) & (stride < count * s)].mean()) for s in spacings]
+    good = [s for s, x in zip(spacings, strength, strict=True) if x > 0.5 * ENOUGH_PARALLAX]
+    spacing = good[0] if good else spacings[int(np.argmax(strength))]
+    last = n - 1 - spacing * (count - 1)
+    firsts = np.unique(np.linspace(0, last, min(SEED_WINDOWS, last // max(1, spacing * count // 2) + 1)).astype(int))
+    return [first + spacing * np.arange(count) for first in firsts]
+
+
+def solve_seed(samples: Samples, residual: Float[np.ndarray, "E K"]) -> tuple[State, Int[np.ndarray, " M"]]:
+    """Solve a few frames from six directions of motion and several focals.
+
+    Of several places in the video the one wins where the most flow is explained that a pure rotation does not explain:
+    where a mover fills half of the picture, one of the two halves stays unexplained.
+
+    Args:
+        samples: Of the whole video.
+        residual: Against a camera that only turns.
+
+    Returns:
+        The state of the frames solved, and those frames.
+    """
+    long_side = max(samples.width, samples.height)
+    best, best_score = None, -np.inf
+    for frames in _windows(samples, residual):
+        part = samples.subset(frames)
+        state, cost, turning_cost = _solve_window(part, samples.focal_prior)
+        score = (turning_cost - cost) / max(float(part.weights.sum()), 1e-6)
+        if score > best_score:
+            best, best_score = (state, cost, frames, part), score
+    assert best is not None
+    state, cost, frames, part = best
+    for factor in SEED_FOCALS if part.known_focal is None else ():
+        other, other_cost, _ = _solve_window(part, factor * long_side)
+        if other_cost < cost:
+            state, cost = other, other_cost
+    return state, frames
+
+
+def _solve_window(samples: Samples, focal: float) -> tuple[State, float, float]:
+    """The best solution from six directions of motion, its robust cost, and the cost of a pure rotation."""
+    n, k = samples.points.shape[:2]
+    solver = Solver(samples, samples.towards_border())
+    judge = Robust(np.full(len(samples.sources), 1.0, dtype=np.float32))
+    turned, residual = rotations_only(samples, focal)
+    turning_cost = solver.cost(residual, judge)
+    seen = samples.weights > 0.2
+    parallax = float(np.median(residual[seen])) if seen.any() else 0.0
+    speed = 3 * max(parallax, 0.5) / turned.focal / n
+    best, best_cost = turned, np.inf
+    for direction in np.concatenate([np.eye(3), -np.eye(3)]):
+        w2c = turned.w2c.copy()
+        w2c[:, :3, 3] = -np.einsum("nij,nj->ni", w2c[:, :3, :3], speed * np.arange(n)[:, None] * direction)
+        state = State(w2c, np.ones((n, k)), turned.focal)
+        state, residual, _ = anneal(solver, state, ((10.0, 20.0, 3), (6.0, 8.0, 3), (4.0, 3.0, 4), (3.0, 1.5, 6)))
+        cost = solver.cost(residual, judge)
+        if cost < best_cost:
+            best, best_cost = state, cost
+    return best, best_cost, turning_cost
+
+
+def anneal(
+    solver: Solver, state: State, schedule: tuple[tuple[float, float, int], ...], terms: Terms | None = None
+) -> tuple[State, Float[np.ndarray, "E K"], Robust]:
+    """Optimise at falling robust scales: (multiple of the noise, floor in pixels, iterations) of each stage."""
+    terms = terms or Terms()
+    residual = solver.residuals(state)
+    robust = solver.robust_scale(residual, 1.0, 1.0)
+    for multiple, floor, iterations in schedule:
+        robust = solver.robust_scale(residual, multiple, floor)
+        state, residual, _ = solver.optimise(state, robust, terms, iterations)
+    return state, residual, robust
+
+
+def _add_frames(
+    state: State, known: Int[np.ndarray, " M"], wanted: Int[np.ndarray, " L"], turned: Float[np.ndarray, "N 4 4"]
+) -> State:
+    """A state of the wanted frames: a new one takes the place and depth of the nearest known one, turned as it should.
+
+    Args:
+        state: Of the known frames.
+        known: Frames that are solved, ascending.
+        wanted: All frames of the new state, ascending, the known ones included.
+        turned: World-to-camera of all frames in the fit of a camera that only turns.
+    """
+    nearest = np.abs(known[None, :] - wanted[:, None]).argmin(axis=1)
+    turn = turned[wanted] @ geo.invert_rigid(turned[known[nearest]])
+    return State(turn @ state.w2c[nearest], state.inverse_depth[nearest].copy(), state.focal)
+
+
+def grow(samples: Samples, state: State, known: Int[np.ndarray, " M"], turned: Float[np.ndarray, "N 4 4"]) -> State:
+    """Add the missing frames to a solved few, those in between first, then outwards both ways.
+
+    Args:
+        samples: Of the whole video.
+        state: Of the known frames.
+        known: Frames that are solved.
+        turned: World-to-camera of all frames in the fit of a camera that only turns.
+
+    Returns:
+        State of all frames, frame 0 the gauge.
+    """
+    between = np.arange(known[0], known[-1] + 1)
+    step = int(known[1] - known[0]) if len(known) > 1 else 1
+    while step > 1:
+        step //= 2
+        state, known = _extend(samples, state, known, between[::step], turned)
+    while len(known) < samples.num_frames:
+        chunk = int(np.clip(len(known) // 4, 2, 6))
+        wanted = np.arange(max(0, known[0] - chunk), min(samples.num_frames, known[-1] + 1 + chunk))
+        state, known = _extend(samples, state, known, wanted, turned)
+    return normalise_scale(state)
+
+
+def _extend(
+    samples: Samples,
+    state: State,
+    known: Int[np.ndarray, " M"],
+    wanted: Int[np.ndarray, " L"],
+    turned: Float[np.ndarray, "N 4 4"],
+) -> tuple[State, Int[np.ndarray, " L"]]:
+    """Place the new frames against the known ones, then adjust all."""
+    part = samples.subset(wanted)
+    state = _add_frames(state, known, wanted, turned)
+    solver = Solver(part, part.towards_border())
+    held = np.isin(wanted, known)
+    state, _, _ = anneal(solver, state, ((10.0, 20.0, 4), (5.0, 6.0, 4)), Terms(held=held, focal=False))
+    state, _, _ = anneal(solver, state, ((4.0, 3.0, 4), (3.0, 1.5, 4)))
+    return state, wanted

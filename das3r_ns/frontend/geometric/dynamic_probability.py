@@ -1,0 +1,209 @@
+"""From motion evidence to the dynamic probability of every pixel."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_matrix, diags
+from scipy.sparse.csgraph import laplacian
+from scipy.sparse.linalg import cg
+from skimage.filters import threshold_otsu
+
+from das3r_ns.frontend.geometric.motion import EvidenceMaps, SecondLook
+
+MOTION_ALONE = 0.35
+"""What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
+
+CHANGE_CONFIDENCE = 0.7
+"""What the colours of all other frames together are worth against those of the near ones under the flow."""
+
+PRIOR_CONFIDENCE = 0.02
+"""Confidence of a superpixel of which nothing is known, against 1 where both flow and colours speak."""
+
+LOOK_WEIGHT = 0.5
+"""What the colour of a single pixel counts for, against its superpixel, once the depth of the static world is known."""
+
+LOOK_DECISION = (0.55, 0.25)
+"""Relative evidence that decides then, where nothing around matches and where all of it does: what does not match amid
+things that do is suspicious."""
+
+SPATIAL_STRENGTH = 2.0
+TEMPORAL_STRENGTH = 12.0
+
+MIN_CONTRAST = 0.25
+"""Least difference in evidence between what moves and what does not: a clip with less has no movers."""
+
+BAND = (0.2, 0.5, 0.65)
+"""Relative evidence from which a pixel is undecided, more likely moving than not, and surely moving."""
+
+MIN_COMPONENT = 0.2
+"""Parts of a frame's mask smaller than this share of its largest one are left out."""
+
+EDGE_BLUR = 0.8
+"""Standard deviation, in pixels, of the soft edge of the dynamic probability."""
+
+
+def dynamic_probability(
+    images: UInt8[np.ndarray, "N H W 3"], evidence: EvidenceMaps, look: SecondLook | None = None
+) -> Float[np.ndarray, "N H W"]:
+    """Dynamic probability of every pixel of a clip, from optical flow and colours alone.
+
+    Args:
+        images: RGB frames at the working resolution.
+        evidence: What speaks for and against motion, at its own (smaller) resolution.
+        look: What the depth of the static world adds to it, at that resolution, where it has been measured.
+
+    Returns:
+        Probability that what the pixel shows moves, float32; 0.5 is the decision, and edges follow the image.
+    """
+    if look is not None:
+        evidence = look.added_to(evidence)
+    relative = relative_evidence(smooth(evidence, *fuse(evidence)))
+    regions = evidence.regions
+
+    def one(t: int) -> Float[np.ndarray, "H W"]:
+        small = relative[regions.labels[t]].astype(np.float32)
+        if look is not None:
+            small += LOOK_WEIGHT * look.witnessed[t] * (look.change[t] - small)
+            alone, amid = LOOK_DECISION
+            small *= 0.5 / (alone + (amid - alone) * look.matchable[t])
+            # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
+            small *= 1.0 - look.at_rest[t]
+        size = (images.shape[2], images.shape[1])
+        here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
+        # Where every pixel has spoken for itself, GrabCut would only move the edges away again.
+        mask = segment_frame(images[t], here) if look is None else drop_specks(here)
+        return soften(mask, here)
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return np.stack(list(pool.map(one, range(len(images)))))
+
+
+def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+    """Weigh the cues of each superpixel by what they are worth there.
+
+    Where the picture has texture, its colours tell motion from a static world by themselves, and sharply. Elsewhere the
+    flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
+    does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
+    a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
+    that has stopped. What stereo has matched at one depth stands still.
+
+    Returns:
+        Evidence of motion, 0 to 1, and the confidence in it.
+    """
+    motion = np.sqrt(evidence.motion * evidence.separation)
+    weight = evidence.colour_weight
+    value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * motion
+    # Flow that agrees with a static world is proof enough of it, texture or not.
+    confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
+    change = evidence.change * (1 - evidence.flow_trust * (1 - motion))
+    # Colours that agree prove nothing where a mover would leave them as they are.
+    known = CHANGE_CONFIDENCE * evidence.change_weight * np.maximum(weight * evidence.flow_trust, evidence.change)
+    value = (confidence * value + known * change) / np.maximum(confidence + known, 1e-6)
+    confidence = confidence + known
+    if evidence.plate is not None:
+        value = value * np.sqrt(evidence.plate)
+        confidence = confidence * (1 - evidence.plate * (1 - value))
+    if evidence.still is not None:
+        value = value * confidence / np.maximum(confidence + evidence.still, 1e-6)
+        confidence = confidence + evidence.still
+    return value, PRIOR_CONFIDENCE + confidence
+
+
+def smooth(
+    evidence: EvidenceMaps, value: Float[np.ndarray, " S"], confidence: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Evidence that varies little between superpixels that look alike and move together, in space and time.
+
+    Minimises sum c (x - u)^2 + sum w (x_i - x_j)^2 over the whole clip, a sparse linear system.
+    """
+    regions = evidence.regions
+    distance = _colour_distance(regions.colour, regions.edges)
+    likeness = np.exp(-distance / max(float(distance.mean()), 1e-6) - 2 * evidence.boundary)
+    spatial = SPATIAL_STRENGTH * np.sqrt(regions.edge_length) / 4 * likeness
+    temporal = evidence.link_share * np.exp(-_colour_distance(regions.colour, evidence.links) / 200)
+    first, second = np.concatenate([regions.edges, evidence.links]).T
+    weights = np.concatenate([spatial, TEMPORAL_STRENGTH * temporal])
+    graph = coo_matrix((weights, (first, second)), shape=(regions.count, regions.count)).tocsr()
+    system = (diags(confidence) + laplacian(graph + graph.T)).tocsr()
+    solution, _ = cg(
+        system, confidence * value, x0=value, rtol=1e-4, maxiter=300, M=diags(1 / np.maximum(system.diagonal(), 1e-9))
+    )
+    return np.clip(solution, 0, 1)
+
+
+def _colour_distance(colour: Float[np.ndarray, "S 3"], edges: Int[np.ndarray, "E 2"]) -> Float[np.ndarray, " E"]:
+    return ((colour[edges[:, 0]] - colour[edges[:, 1]]) ** 2).sum(axis=1)
+
+
+def relative_evidence(value: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Rescale so that what is static in the clip lies at 0 and what moves at 1, unless nothing does.
+
+    The two classes are Otsu's (1979). They are never taken to be closer than :data:`MIN_CONTRAST`, so that the noise of
+    a static clip is not split in two.
+    """
+    if np.ptp(value) < 1e-6:
+        return np.zeros_like(value)
+    moving = value > threshold_otsu(value)
+    static_mean, moving_mean = value[~moving].mean(), value[moving].mean()
+    return (value - static_mean) / max(moving_mean - static_mean, MIN_CONTRAST)
+
+
+def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The mask of one frame, its edge moved to where the colours change (GrabCut; Rother et al., SIGGRAPH 2004).
+
+    Only what is nearly undecided may change; a wide band would let the colours carry away whole objects.
+
+    Args:
+        image: RGB.
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    undecided, likely, sure = BAND
+    mask = drop_specks(relative)
+    labels = np.full(mask.shape, cv2.GC_BGD, np.uint8)
+    labels[(relative >= undecided) & (relative <= likely)] = cv2.GC_PR_BGD
+    labels[mask] = cv2.GC_PR_FGD
+    labels[mask & (relative > sure)] = cv2.GC_FGD
+    if min(np.count_nonzero(mask), np.count_nonzero(~mask)) < 50:
+        return mask
+    cv2.setRNGSeed(0)
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+
+def soften(mask: Bool[np.ndarray, "H W"], relative: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Dynamic probability with the decision of a mask, as certain as the evidence is.
+
+    What the colours alone have put on one side of an edge (a gap between arm and body, say) stays near 0.5, where
+    training can still make up its mind.
+
+    Args:
+        mask: What moves.
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    decided = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), EDGE_BLUR) - 0.5
+    undecided, _, sure = BAND
+    moving = np.clip((relative - undecided) / (sure - undecided), 0, 1)
+    return 0.5 + decided * np.where(decided > 0, moving, 1 - moving)
+
+
+def drop_specks(relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The mask of one frame, without parts that are small against the largest and nowhere sure.
+
+    Args:
+        relative: Relative evidence, 0 static to 1 moving.
+    """
+    _, likely, sure = BAND
+    mask = relative > likely
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    if count <= 2:
+        return mask
+    area = stats[:, cv2.CC_STAT_AREA]
+    keep = area >= MIN_COMPONENT * area[1:].max()
+    keep[labels[relative > sure]] = True
+    keep[0] = False
+    return keep[labels]

@@ -1,0 +1,171 @@
+"""The front end that needs no trained weights: optical flow, bundle adjustment, motion evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from threadpoolctl import threadpool_limits
+
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.dense_depth import dense_depth
+from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
+from das3r_ns.frontend.geometric.flow import dis_flow
+from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
+from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again, trustworthy
+from das3r_ns.frontend.geometric.stereo import match_frames, resized
+from das3r_ns.frontend.known.knowledge import Known, static_weight
+from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.frontend.sam2 import refine_masks
+from das3r_ns.progress import Progress
+from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.estimate import SceneEstimate
+
+FLOW_LONG_SIDE = 427
+"""Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
+both small. Cameras are solved and motion is judged at this size; depth and masks then follow the picture's edges."""
+
+STRIDES = (1, 2, 4, 8, 16)
+"""Distances in frames between which flow is computed: the short ones show what moves, the long ones have parallax."""
+
+
+# The linear systems are small and many: BLAS threads wait for each other longer than they work (five times slower).
+@threadpool_limits.wrap(limits=1, user_api="blas")
+def estimate(
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known | None = None,
+) -> SceneEstimate:
+    """Cameras, depth and dynamic probability of a video from its optical flow alone.
+
+    Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
+    then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
+    pass is enough. With the cameras settled, stereo measures the depth of what stays, and what moves before it shows.
+    Known cameras stay as they are, in their own unit of length.
+
+    Args:
+        images: RGB frames at the working resolution, at least two.
+        names: Name of each frame.
+        config: Settings of the front end.
+        progress: Where to report.
+        known: What the user knows of the video.
+
+    Returns:
+        The scene estimate at the resolution of ``images``; its messages say what the camera did.
+    """
+    known = known or Known()
+    count, height, width = images.shape[:3]
+    pairs = strided_pairs(count, STRIDES)
+    flow_images = shrink(images, FLOW_LONG_SIDE)
+    with progress.stage("Optical flow", len(pairs)) as advance:
+        flows = dis_flow(flow_images, pairs, advance)
+    flow_size = (flows.width, flows.height)
+    cameras = known.bundle_settings(flow_size)
+    with progress.stage("Cameras"):
+        first = bundle_adjust(flows, known.static_weight(flow_size), **cameras)
+    refined, evidence = False, None
+    if known.masks is not None and not known.joins:
+        dynamic, result = known.masks, first
+    else:
+        with progress.stage("Depth", 2 * count) as advance:
+            rigid = _rigid_prediction(first, flows, flow_images, advance)
+        with progress.stage("What moves", count) as advance:
+            evidence = motion_evidence(images, flows, rigid, advance)
+        dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
+        dynamic = known.with_masks(dynamic)
+        with progress.stage("Cameras"):
+            result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
+    with progress.stage("Depth", 2 * count) as advance:
+        depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
+    intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
+    for message in result.messages:
+        progress.say(message)
+    scene = SceneEstimate(
+        frame_names=names,
+        c2w_cv=result.c2w_cv if known.c2w_cv is None else known.c2w_cv,
+        intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
+        depth=(depth * result.unit).astype(np.float32),
+        confidence=confidence,
+        dynamic_probability=dynamic,
+        camera_kind=result.camera_kind,
+        provenance={"flow_residual": result.residual, "focal_std": result.focal_std, "refined": refined},
+    )
+    if not config.stereo or result.camera_kind != "general":
+        return scene
+    return _with_stereo(scene, images, flow_images, evidence, known, progress)
+
+
+def _with_stereo(
+    scene: SceneEstimate,
+    images: UInt8[np.ndarray, "N H W 3"],
+    flow_images: UInt8[np.ndarray, "N h w 3"],
+    evidence: EvidenceMaps | None,
+    known: Known,
+    progress: Progress,
+) -> SceneEstimate:
+    """The scene with its depth from stereo and, by that, a second look at what moves.
+
+    Args:
+        scene: Cameras, depth and dynamic probability as optical flow tells them.
+        images: RGB frames at the working resolution.
+        flow_images: The same at the resolution of the flow.
+        evidence: What spoke for motion; None where the user's masks alone count.
+        known: Whose masks may have to be joined in.
+        progress: Where to report.
+
+    Returns:
+        The scene as it was where stereo finds too little to be believed.
+    """
+    count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
+    dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
+    with progress.stage("Stereo", count) as advance:
+        certain = 1.0 - dynamic if evidence is None else None
+        matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
+    if matches is None:
+        return scene
+    if evidence is not None:
+        with progress.stage("Depth", count) as advance:
+            depth, confidence = matches.depth(on_frame=advance)
+        if not trustworthy(confidence, dynamic):
+            return scene
+        if not scene.provenance["refined"]:
+            matched = RigidPrediction(
+                depth=1.0 / resized(1.0 / depth, flow_size),
+                reliability=resized(confidence, flow_size),
+                intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
+                c2w_cv=scene.c2w_cv,
+            )
+            with progress.stage("Second look", ROUNDS * count) as advance:
+                dynamic = known.with_masks(look_again(images, flow_images, evidence, matched, dynamic, advance))
+    with progress.stage("Depth", count) as advance:
+        depth, confidence = matches.depth(1.0 - dynamic, advance)
+    return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)
+
+
+def _rigid_prediction(
+    bundle: BundleResult, flows: PairFlows, flow_images: UInt8[np.ndarray, "N H W 3"], on_frame: Callable[[], None]
+) -> RigidPrediction:
+    """What a static world would look like, at the resolution of the flow."""
+    depth, confidence = dense_depth(flows, bundle, flow_images, on_frame=on_frame)
+    return RigidPrediction(
+        depth=depth,
+        reliability=confidence,
+        intrinsics=bundle.frame_intrinsics,
+        c2w_cv=bundle.c2w_cv,
+        camera_kind=bundle.camera_kind,
+    )
+
+
+def shrink(images: UInt8[np.ndarray, "N H W 3"], long_side: int) -> UInt8[np.ndarray, "N h w 3"]:
+    """The frames with their longer side at most ``long_side``."""
+    height, width = images.shape[1:3]
+    scale = min(1.0, long_side / max(height, width))
+    size = (round(width * scale), round(height * scale))
+    return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])

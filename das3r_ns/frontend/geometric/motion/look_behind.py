@@ -1,0 +1,177 @@
+"""What stands behind: the static world that other frames see where this one looks.
+
+A mover hides the static world from its own frame only. Once stereo has measured that world, other frames say how far
+it is behind the mover and what it looks like, and the picture either shows it or does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+
+from das3r_ns.frontend.geometric.motion import look_behind_kernels as kernels
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
+from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
+from das3r_ns.frontend.geometric.motion.superpixels import region_sum
+from das3r_ns.scene import geometry as geo
+
+OFFSETS = (2, 4, 7, 11, 16, 22)
+"""Distances, both ways, of the frames that are asked. In the nearest ones a slow mover still stands in its own way."""
+
+SHARE = 0.3
+"""Share of the trust at a pixel that has to agree on a surface: movers that are not known yet leave some of theirs."""
+
+AGREEMENT = 0.06
+"""Relative difference up to which two frames see the same surface."""
+
+FAR, SLACK = 0.25, 0.025
+"""Shares of the median inverse depth: below the first one differences count relative to it instead; by the second one a
+surface may be nearer than a point that it does not hide."""
+
+GUESS = 0.02
+"""Trust in a depth that is not measured: little, but it counts where nothing better is known."""
+
+SUPPORT = 0.1
+"""Trust from which the depth that others see takes the place of the frame's own."""
+
+WITNESSES = 4.0
+"""Frames that have to see a place for their word to count in full."""
+
+STILL = (0.05, 0.4)
+"""Confidences of a match between which it comes to prove that nothing moves."""
+
+LEAST_MATCH = 3
+"""Side, in pixels, of the smallest place that counts as matched: less is chance, a checked shirt matches in spots."""
+
+MOVERS_MATCH = 0.3
+"""How often a frame's movers are still, relative to its static pixels, when that proves nothing there any more: plain
+fur matches anywhere, and what hardly moves is still."""
+
+BOTH_SIDES = 2.0
+"""Frames, both before and after, that have to have a place in their picture before it must match. The ground that a
+mover is about to cover, or has just uncovered, is seen from one side only, which is missing at an end of the clip or of
+the picture; a mover hides its own place from both."""
+
+AROUND = 0.08
+"""Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """What the measured depth of the static world says about motion, pixel by pixel, 0 to 1."""
+
+    change: Float[np.ndarray, "N H W"]
+    """How much the picture differs from what other frames show of the static world there."""
+    witnessed: Float[np.ndarray, "N H W"]
+    """What that is worth: whether enough frames see the place."""
+    still: Float[np.ndarray, "N H W"]
+    """How surely the pixel, amid others, was matched at one depth, on which frames agree: what moves has none."""
+    matchable: Float[np.ndarray, "N H W"]
+    """How much of what stays around the pixel is matched at all, so that not to be means something; less where movers
+    hide the place from all frames that could match it."""
+    at_rest: Float[np.ndarray, "N H W"]
+    """How surely the pixel is static: still, while other frames do not show something else behind it, in a frame whose
+    movers are not."""
+
+    def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
+        """The evidence of a clip with its change as seen now, and with what is known to be still."""
+        regions = evidence.regions
+        change, witnessed, still = (
+            region_sum(regions.labels, maps, regions.count) / regions.size
+            for maps in (self.change, self.witnessed, self.still)
+        )
+        return replace(evidence, change=change, change_weight=witnessed * evidence.change_weight, still=still)
+
+
+def look_behind(
+    images: UInt8[np.ndarray, "N H W 3"],
+    matched: RigidPrediction,
+    static_weight: Float[np.ndarray, "N H W"],
+    on_frame: Callable[[], None] = lambda: None,
+) -> SecondLook:
+    """Compare every frame with what other frames show of the static world there.
+
+    Args:
+        images: RGB frames at the resolution of ``matched``.
+        matched: Cameras and depth by stereo, movers and all.
+        static_weight: Probability that each pixel is static, as far as is known.
+        on_frame: Called after each frame, for progress bars.
+    """
+    blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
+    lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
+    inverse_depth = (1.0 / matched.depth).astype(np.float32)
+    certainty = np.clip(2.0 * static_weight - 1.0, 0.0, 1.0)
+    trust = (np.maximum(matched.reliability, GUESS) * certainty).astype(np.float32)
+    static = static_weight >= 0.5
+    middle = float(np.median(inverse_depth))
+    low, high = STILL
+    matches = np.clip((matched.reliability - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    place = np.ones((LEAST_MATCH, LEAST_MATCH), np.uint8)
+    still = np.stack([cv2.morphologyEx(frame, cv2.MORPH_OPEN, place) for frame in matches])
+
+    def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
+        others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
+        depth, support = kernels.inverse_depth_from_others(
+            inverse_depth[others], trust[others], *_into(matched, others, t), SHARE, AGREEMENT, FAR * middle
+        )
+        depth = np.where(support > SUPPORT, depth, inverse_depth[t])
+        error, spread, seen, hidden = kernels.colours_behind(
+            lab[t],
+            depth,
+            lab[others],
+            static[others],
+            inverse_depth[others],
+            others > t,
+            *_into(matched, t, others),
+            SLACK * middle,
+        )
+        # What differs in every pixel is exposure, blur or noise; where witnesses disagree, the depth is wrong.
+        excess = np.maximum(error - np.median(error), 0.0)
+        change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
+        on_frame()
+        looks, witnessed = seen + hidden, np.minimum(seen.sum(axis=0) / WITNESSES, 1.0)
+        one_sided = np.maximum(1.0 - looks.min(axis=0) / BOTH_SIDES, 0.0)
+        excused = one_sided * hidden.sum(axis=0) / np.maximum(looks.sum(axis=0), 1.0)
+        at_rest = still[t] * (1.0 - witnessed * change) * _proves(still[t], static[t])
+        return change * (1.0 - still[t]), witnessed, 1.0 - excused, at_rest
+
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+        change, witnessed, expected, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
+    matchable = _share_around(matches, static) * np.stack(expected)
+    return SecondLook(np.stack(change), np.stack(witnessed), still, matchable, np.stack(at_rest))
+
+
+def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> float:
+    """What it proves in a frame that a pixel is still: all where no mover is, as far as movers are known."""
+    if static.all():
+        return 1.0
+    stays = float(still[static].mean()) if static.any() else 0.0
+    return max(1.0 - float(still[~static].mean()) / max(MOVERS_MATCH * stays, 1e-6), 0.0)
+
+
+def _share_around(values: Float[np.ndarray, "N H W"], counted: Bool[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+    """Mean around each pixel over those that count, low where hardly any does."""
+    size = AROUND * values.shape[2]
+
+    def blur(maps: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+        return cv2.GaussianBlur(maps, (0, 0), size)
+
+    weights = counted.astype(np.float32)
+    return np.stack([blur(v * w) / np.maximum(blur(w), 0.02) for v, w in zip(values, weights, strict=True)])
+
+
+def _into(
+    cameras: RigidPrediction, source: int | Int[np.ndarray, " M"], target: int | Int[np.ndarray, " M"]
+) -> tuple[Float[np.ndarray, "M 3 3"], Float[np.ndarray, "M 3"]]:
+    """From pixels of one frame to those of others, or back: at infinity, and what inverse depth adds."""
+    motion = geo.invert_rigid(cameras.c2w_cv[target]) @ cameras.c2w_cv[source]
+    into = cameras.intrinsics[target]
+    rays = into @ motion[..., :3, :3] @ np.linalg.inv(cameras.intrinsics[source])
+    offsets = (into @ motion[..., :3, 3:])[..., 0]
+    return rays.astype(np.float32), offsets.astype(np.float32)

@@ -1,0 +1,1 @@
+"""What the user knows of a video already: masks, cameras, a focal."""

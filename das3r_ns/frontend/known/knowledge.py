@@ -1,0 +1,213 @@
+"""What the user knows of a video: masks, a focal, cameras. Every front end takes it from here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.known.cameras import CameraFile, read_cameras
+from das3r_ns.frontend.known.masks import GivenMasks, find_masks, masks_beside, read_masks
+from das3r_ns.scene import geometry as geo
+from das3r_ns.video.clip import MIN_FRAMES, Clip
+from das3r_ns.video.image_folder import file_digest
+
+FOCAL_RANGE = (0.2, 20.0)
+"""Focals over the longer side of the picture that can be meant: fields of view from 136 to 3 degrees."""
+
+MAX_MISSING = 0.1
+"""Share of the frames that may be without a known pose; they are left out."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of the N frames, at the working resolution (H x W); what is None is to be found."""
+
+    masks: Float[np.ndarray, "N H W"] | None = None
+    """Dynamic probability as given; NaN in frames without a mask."""
+    joins: bool = False
+    """The masks add to what is found to move, instead of taking its place."""
+    intrinsics: Float[np.ndarray, "N 3 3"] | None = None
+    """Camera matrices. Without poses all are alike, with square pixels (of the video) and a central principal point."""
+    c2w_cv: Float[np.ndarray, "N 4 4"] | None = None
+    """Poses in their own unit, the camera frame of frame 0 as world; the intrinsics are known too then."""
+    size: tuple[int, int] = (0, 0)
+    """Width and height of the working resolution."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where it comes from; empty where nothing is known."""
+
+    def static_weight(self, size: tuple[int, int]) -> Float[np.ndarray, "N h w"] | None:
+        """1 - dynamic probability of the masks at another size (width, height); None without masks."""
+        return None if self.masks is None else static_weight(np.nan_to_num(self.masks, nan=0.0), size)
+
+    def with_masks(self, predicted: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+        """Dynamic probability: the larger of the given and the predicted one, where both are wanted."""
+        if self.masks is None:
+            return predicted
+        return np.fmax(predicted, self.masks) if self.joins else self.masks
+
+    def bundle_settings(self, size: tuple[int, int]) -> dict[str, Any]:
+        """Keyword arguments of ``bundle_adjust`` for flow of this size (width, height)."""
+        if self.intrinsics is None:
+            return {}
+        intrinsics = self.scaled_intrinsics(size)
+        if self.c2w_cv is None:
+            return {"known_focal": float(intrinsics[0, 0, 0])}
+        return {"known_c2w_cv": self.c2w_cv, "known_intrinsics": intrinsics}
+
+    def scaled_intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "N 3 3"]:
+        """Camera matrices at another size (width, height)."""
+        assert self.intrinsics is not None
+        return geo.resize_intrinsics(self.intrinsics, self.size, size)
+
+
+def static_weight(dynamic: Float[np.ndarray, "N H W"], size: tuple[int, int]) -> Float[np.ndarray, "N h w"]:
+    """1 - dynamic probability, averaged over the pixels of another size (width, height)."""
+    return np.stack([cv2.resize(1 - p, size, interpolation=cv2.INTER_AREA) for p in dynamic])
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What the user's settings name, found and matched to the frames but not read yet."""
+
+    clip: Clip
+    """The frames, less those left out for want of a pose."""
+    config: FrontEndConfig
+    masks: GivenMasks | None = None
+    cameras: CameraFile | None = None
+    left_out: tuple[str, ...] = ()
+    """Names of frames that have no known pose."""
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """For the cache key: empty where nothing of this is used; contents instead of paths."""
+        settings: dict[str, Any] = {}
+        if self.masks is not None:
+            settings["masks"] = [self.config.masks, self.masks.content_hash]
+        if self.config.known_focal is not None:
+            settings["known_focal"] = self.config.known_focal
+        if self.cameras is not None:
+            settings["known_poses"] = [file_digest(file).hex() for file in self.cameras.files]
+        if self.refines:
+            settings |= {"refine_masks": self.config.refine_masks, "sam2_model": self.config.sam2_model}
+        return settings
+
+    @property
+    def refines(self) -> bool:
+        """Whether the masks are to be refined: those of the user's own never are."""
+        return self.config.refine_masks != "none" and self.config.masks != "given"
+
+    def unrefined(self) -> Knowledge:
+        """The same where masks cannot be refined."""
+        return replace(self, config=replace(self.config, refine_masks="none"))
+
+    @property
+    def messages(self) -> list[str]:
+        """What is used, a line each; and masks that lie there and are not."""
+        lines = []
+        if self.masks is not None:
+            count = len(self.masks.files) - self.masks.files.count(None)
+            how = "take the place of" if self.config.masks == "given" else "are joined with"
+            lines.append(f"Masks: {count} of {self.masks.folder} {how} what is found to move.")
+        else:
+            unused = masks_beside(self.clip)
+            if unused is not None:
+                lines.append(
+                    f"{unused} is not used. If it holds masks (white = moves), --masks given puts them in place of "
+                    "what is found to move, and --masks joined adds them to it."
+                )
+        if self.config.refine_masks != "none" and not self.refines:
+            lines.append("Given masks are used as they are: --refine-masks is for those that are found.")
+        if self.cameras is not None:
+            lines.append(f"Cameras: those of {self.cameras.source} are used as they are.")
+        if self.left_out:
+            lines.append(f"Left out, for {self.config.known_poses} has no pose for them: {', '.join(self.left_out)}.")
+        return lines
+
+    def load(self, names: list[str], size: tuple[int, int], say: Callable[[str], None]) -> Known:
+        """Read everything.
+
+        Args:
+            names: The frames that could be decoded, the first ones of the clip.
+            size: Width and height of the working resolution.
+            say: Tells the user what looks odd.
+        """
+        provenance: dict[str, Any] = {}
+        masks = intrinsics = c2w_cv = None
+        if self.masks is not None:
+            masks = read_masks(self.masks, size, say)[: len(names)]
+            provenance["masks"] = {"folder": str(self.masks.folder), "how": self.config.masks}
+        if self.config.known_focal is not None:
+            intrinsics = geo.pinhole(self.config.known_focal, *self.clip.size)
+            intrinsics = np.repeat(intrinsics[None], len(names), axis=0)
+            provenance["focal"] = self.config.known_focal
+        if self.cameras is not None:
+            intrinsics = self.cameras.intrinsics(names, self.clip.size, self.config.known_focal)
+            world = self.cameras.c2w_cv(names)
+            c2w_cv = geo.invert_rigid(world[0]) @ world
+            c2w_cv[0] = np.eye(4)
+            provenance["poses"] = {
+                "source": str(self.cameras.source),
+                "left_out": list(self.left_out),
+                "frame_0_c2w_cv": world[0].tolist(),
+            }
+        if intrinsics is not None:
+            intrinsics = geo.resize_intrinsics(intrinsics, self.clip.size, size)
+        return Known(masks, self.config.masks == "joined", intrinsics, c2w_cv, size, provenance)
+
+
+def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
+    """Find what the settings name and match it to the frames.
+
+    Raises:
+        Das3rError: Something is not there, or does not fit the frames.
+    """
+    if config.masks == "predicted" and config.masks_dir is not None:
+        raise Das3rError(
+            f"Masks were named ({config.masks_dir}) but are not to be used. Add --masks given to put them in place of "
+            "what is found to move, or --masks joined to add them to it."
+        )
+    if config.known_focal is not None:
+        _check_focal(config.known_focal, clip.size)
+    cameras, left_out = None, ()
+    if config.known_poses is not None:
+        cameras = read_cameras(config.known_poses)
+        clip, left_out = _with_poses(clip, cameras)
+        # Before anything slow runs: whether there are focals, no distortion, and pictures of this shape.
+        cameras.intrinsics(clip.names, clip.size, config.known_focal)
+    masks = None
+    if config.masks != "predicted":
+        masks = find_masks(clip, config.masks_dir, all_frames=config.masks == "given")
+    return Knowledge(clip, config, masks, cameras, left_out)
+
+
+def _check_focal(focal: float, size: tuple[int, int]) -> None:
+    low, high = (factor * max(size) for factor in FOCAL_RANGE)
+    if not low <= focal <= high:
+        raise Das3rError(
+            f"A focal of {focal:g} pixels cannot be meant for a video of {size[0]} x {size[1]} pixels (--known-focal): "
+            f"between {low:.0f} and {high:.0f} is possible. From millimetres of a 35 mm camera: f / 36 x {max(size)}."
+        )
+
+
+def _with_poses(clip: Clip, cameras: CameraFile) -> tuple[Clip, tuple[str, ...]]:
+    """The clip less the few frames that have no pose, and their names."""
+    missing = tuple(name for name in clip.names if cameras.find(name) is None)
+    if not missing:
+        return clip, ()
+    left = len(clip.names) - len(missing)
+    if len(missing) >= MAX_MISSING * len(clip.names) or left < MIN_FRAMES:
+        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
+        raise Das3rError(
+            f"{cameras.source} has no pose for {len(missing)} of the {len(clip.names)} frames of {clip.path}: {shown}. "
+            f"It has some for {', '.join(sorted(cameras.cameras)[:3])}, ...; poses and frames belong together by file "
+            "name."
+        )
+    return clip.without(set(missing)), missing

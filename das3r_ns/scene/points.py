@@ -1,0 +1,265 @@
+"""Seed points for the Gaussians: the static depth of all frames, fused into one cloud.
+
+Two ways to seed. ``fused`` (this project's): a surface that many frames see becomes one set of points, about one per
+``cell`` pixels of the frame that saw it closest, placed at the weighted mean of all frames that agree. ``per_pixel``
+(DAS3R's): one point per confident pixel of every frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, Int64, UInt8
+
+from das3r_ns.scene.estimate import SceneEstimate, depth_tolerance
+from das3r_ns.scene.geometry import MIN_DEPTH, invert_rigid, pixel_centres, transform_points, unproject
+
+MEASURED = 0.1
+"""Depth of at least this confidence counts as measured; below it is a smooth guess."""
+STATIC = 0.5
+"""Pixels of at least this static weight count as static."""
+SPARSE = 3.0
+"""Guessed depth (sky, blank walls) is seeded at this many times the spacing where other depth is measured, and what
+moves too where it is wanted: no other frame can share the points of a mover, so they would outnumber all others."""
+SUBCELLS = 3
+"""Resolution at which a frame's cells remember where points already are; odd, so that a cell's centre is a subcell."""
+
+
+@dataclass(frozen=True)
+class SeedPoints:
+    """Points the Gaussians start from, in the world frame and unit of the :class:`SceneEstimate`."""
+
+    xyz: Float[np.ndarray, "M 3"]
+    """Positions, float32."""
+    rgb: UInt8[np.ndarray, "M 3"]
+    """Colours."""
+    staticness: Float[np.ndarray, "M 1"]
+    """Weighted mean of 1 - dynamic probability over the frames that see the point, float32 in [0, 1]."""
+    pixel: Int64[np.ndarray, "M 3"] | None = None
+    """(position of the frame in the given list, row, column) of each point; only for ``per_pixel``."""
+
+
+def fused_points(
+    estimate: SceneEstimate,
+    images: UInt8[np.ndarray, "N H W 3"],
+    frames: Sequence[int],
+    max_points: int,
+    keep_dynamic: bool = False,
+) -> SeedPoints:
+    """Fuse the depth of many frames by multi-view consensus.
+
+    Frame after frame, points found so far are projected into it. Those whose depth agrees take the frame's depth,
+    colour and static weight into their mean; pixels that no agreeing point covers add new points. A point in front of
+    which later frames confidently see further than they see the point itself is dropped: it hangs in the air. The
+    spacing is a number of pixels, so near and far surfaces get the same density in the picture, and it grows until the
+    whole cloud fits ``max_points``: nothing is dropped at random.
+
+    Args:
+        estimate: Cameras, depth and dynamic probability.
+        images: Frames at the working resolution.
+        frames: The frames to use, e.g. those of the training split.
+        max_points: Most points to return.
+        keep_dynamic: Also seed, sparsely, from pixels that move (with their low staticness).
+
+    Returns:
+        At most ``max_points`` points; ``pixel`` is None.
+    """
+    guess_spacing = SPARSE if estimate.camera_kind == "general" else 1.0
+    views = [_View.of(estimate, images, frame) for frame in frames]
+    # One frame alone would fill two thirds of the budget; what the others add usually fits into the rest.
+    cell = max(1.0, float(np.sqrt(1.5 * estimate.height * estimate.width / max_points)))
+    while True:
+        cloud = _Cloud(max_points)
+        passes = [(view, view.stays & view.measured, cell) for view in views]
+        passes += [(view, view.stays & ~view.measured, cell * guess_spacing) for view in views]
+        if keep_dynamic:
+            passes += [(view, ~view.stays, cell * SPARSE) for view in views]
+        done = next((k for k, (view, selected, size) in enumerate(passes) if not cloud.add(view, selected, size)), None)
+        if done is None:
+            return cloud.points(drop_contradicted=not keep_dynamic)
+        cell *= float(np.clip(np.sqrt(len(passes) / (done + 1)), 1.1, 1.3))
+
+
+def per_pixel_points(
+    estimate: SceneEstimate, images: UInt8[np.ndarray, "N H W 3"], frames: Sequence[int], max_points: int
+) -> SeedPoints:
+    """One point per pixel with confidence above zero, moving ones too, in (frame, row, column) order, as DAS3R seeds.
+
+    Where no depth was measured at all every pixel counts, and where there are more than ``max_points`` only every
+    k-th row and column does.
+
+    Args:
+        estimate: Cameras, depth and dynamic probability.
+        images: Frames at the working resolution.
+        frames: The frames to use, e.g. those of the training split.
+        max_points: Most points to return.
+
+    Returns:
+        Points with ``pixel`` set.
+    """
+    chosen = list(frames)
+    confident = estimate.confidence[chosen] > 0
+    if not confident.any():
+        confident = np.ones_like(confident)
+    step = 1
+    while int(confident[:, ::step, ::step].sum()) > max_points:
+        step += 1
+    lattice = np.zeros_like(confident)
+    lattice[:, ::step, ::step] = confident[:, ::step, ::step]
+    pixel = np.argwhere(lattice)
+    xyz = []
+    for position, frame in enumerate(chosen):
+        at = np.nonzero(lattice[position])
+        in_camera = unproject(_centres(*at), estimate.depth[frame][at], estimate.intrinsics[frame])
+        xyz.append(transform_points(estimate.c2w_cv[frame], in_camera))
+    source = (np.asarray(chosen)[pixel[:, 0]], pixel[:, 1], pixel[:, 2])
+    return SeedPoints(
+        xyz=np.concatenate(xyz).astype(np.float32),
+        rgb=images[source],
+        staticness=(1.0 - estimate.dynamic_probability[source])[:, None].astype(np.float32),
+        pixel=pixel.astype(np.int64),
+    )
+
+
+def _centres(rows: Int64[np.ndarray, " n"], columns: Int64[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
+    """Image coordinates (x, y) of pixel centres."""
+    return np.stack([columns, rows], axis=-1) + 0.5
+
+
+@dataclass(frozen=True)
+class _View:
+    """One frame, as the fusion reads it."""
+
+    depth: Float[np.ndarray, "H W"]
+    confidence: Float[np.ndarray, "H W"]
+    static: Float[np.ndarray, "H W"]
+    image: UInt8[np.ndarray, "H W 3"]
+    stays: Bool[np.ndarray, "H W"]
+    measured: Bool[np.ndarray, "H W"]
+    intrinsics: Float[np.ndarray, "3 3"]
+    c2w: Float[np.ndarray, "4 4"]
+
+    @classmethod
+    def of(cls, estimate: SceneEstimate, images: UInt8[np.ndarray, "N H W 3"], frame: int) -> _View:
+        static = 1.0 - estimate.dynamic_probability[frame]
+        return cls(
+            depth=estimate.depth[frame],
+            confidence=estimate.confidence[frame],
+            static=static,
+            image=images[frame],
+            stays=static >= STATIC,
+            measured=estimate.confidence[frame] >= MEASURED,
+            intrinsics=estimate.intrinsics[frame],
+            c2w=estimate.c2w_cv[frame],
+        )
+
+    def locate(
+        self, xyz: Float[np.ndarray, "M 3"]
+    ) -> tuple[Int64[np.ndarray, " m"], Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
+        """Which world points lie in the picture, their image coordinates and their camera z."""
+        matrix = (self.intrinsics @ invert_rigid(self.c2w)[:3]).astype(np.float32)
+        homogeneous = xyz @ matrix[:, :3].T + matrix[:, 3]
+        z = homogeneous[:, 2]
+        xy = homogeneous[:, :2] / np.where(z > MIN_DEPTH, z, 1.0)[:, None]
+        height, width = self.depth.shape
+        inside = (z > MIN_DEPTH) & (xy >= 0).all(axis=-1) & (xy[:, 0] < width) & (xy[:, 1] < height)
+        index = np.flatnonzero(inside)
+        return index, xy[index], z[index]
+
+    def tolerance(self, at: tuple[np.ndarray, np.ndarray]) -> Float[np.ndarray, " m"]:
+        """Relative depth difference up to which two measurements are of one surface."""
+        return depth_tolerance(self.confidence[at])
+
+    def world(self, xy: Float[np.ndarray, "m 2"], depth: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m 3"]:
+        """World points at image coordinates and camera z."""
+        return transform_points(self.c2w, unproject(xy, depth, self.intrinsics))
+
+
+class _Cloud:
+    """Growing set of points, each a running weighted mean of what agreeing frames say."""
+
+    def __init__(self, max_points: int) -> None:
+        self.max_points = max_points
+        self.count = 0
+        # Columns: weight | weighted x y z | weighted r g b | weighted static weight.
+        self._sums = np.zeros((max_points, 8), np.float64)
+        self._xyz = np.zeros((max_points, 3), np.float32)
+        self._for = np.zeros(max_points, np.float32)
+        self._against = np.zeros(max_points, np.float32)
+
+    def add(self, view: _View, selected: Bool[np.ndarray, "H W"], cell: float) -> bool:
+        """Take one frame's selected pixels in, at a spacing of ``cell`` pixels; False if the budget is too small."""
+        index, xy, z = view.locate(self._xyz[: self.count])
+        at = (xy[:, 1].astype(np.int64), xy[:, 0].astype(np.int64))
+        depth, tolerance = view.depth[at], view.tolerance(at)
+        agrees = selected[at] & (np.abs(z - depth) < tolerance * depth)
+        seen_through = selected[at] & (z < (1.0 - 2.0 * tolerance) * depth)
+        self._against[index[seen_through]] += view.confidence[at][seen_through]
+        self._observe(view, index[agrees], xy[agrees], (at[0][agrees], at[1][agrees]))
+
+        centres, at = _free_cells(selected, xy[agrees], cell)
+        first, last = self.count, self.count + len(centres)
+        if last > self.max_points:
+            return False
+        self.count = last
+        self._observe(view, np.arange(first, last), centres, at)
+        return True
+
+    def _observe(
+        self,
+        view: _View,
+        index: Int64[np.ndarray, " m"],
+        xy: Float[np.ndarray, "m 2"],
+        at: tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]],
+    ) -> None:
+        depth = view.depth[at]
+        # A depth error grows with the square of the depth, the ground a pixel covers too: nearer frames know better.
+        # The small constant keeps guesses from weighing nothing at all.
+        weight = ((view.confidence[at] + 1e-3) / depth**2)[:, None]
+        xyz, rgb, static = view.world(xy, depth), view.image[at], view.static[at][:, None]
+        self._sums[index] += weight * np.concatenate([np.ones_like(static), xyz, rgb, static], axis=1)
+        self._xyz[index] = self._sums[index, 1:4] / self._sums[index, :1]
+        self._for[index] += view.confidence[at]
+
+    def points(self, drop_contradicted: bool) -> SeedPoints:
+        """The cloud, without points that more confidence speaks against than for."""
+        keep = np.full(self.count, True)
+        if drop_contradicted:
+            keep = self._for[: self.count] >= self._against[: self.count]
+        mean = self._sums[: self.count][keep]
+        mean = mean[:, 1:] / mean[:, :1]
+        return SeedPoints(
+            xyz=mean[:, :3].astype(np.float32),
+            rgb=np.rint(mean[:, 3:6]).astype(np.uint8),
+            staticness=np.clip(mean[:, 6:], 0.0, 1.0).astype(np.float32),
+        )
+
+
+def _free_cells(
+    selected: Bool[np.ndarray, "H W"], taken: Float[np.ndarray, "m 2"], cell: float
+) -> tuple[Float[np.ndarray, "k 2"], tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]]:
+    """Pixels at the centres of cells that are selected and have no point within about 0.8 cells.
+
+    Args:
+        selected: Pixels that may seed.
+        taken: Image coordinates of the points that are there already.
+        cell: Edge of a cell in pixels.
+
+    Returns:
+        Image coordinates of the pixel centres, and their (rows, columns).
+    """
+    height, width = selected.shape
+    rows, columns = max(1, int(height / cell)), max(1, int(width / cell))
+    occupied = np.zeros((rows * SUBCELLS, columns * SUBCELLS), np.uint8)
+    sub = (taken * (SUBCELLS / cell)).astype(np.int64)
+    occupied[np.minimum(sub[:, 1], rows * SUBCELLS - 1), np.minimum(sub[:, 0], columns * SUBCELLS - 1)] = 1
+    occupied = cv2.dilate(occupied, np.ones((2 * SUBCELLS - 1, 2 * SUBCELLS - 1), np.uint8))
+    free = occupied[SUBCELLS // 2 :: SUBCELLS, SUBCELLS // 2 :: SUBCELLS] == 0
+    middle = np.floor(pixel_centres(rows, columns) * cell).astype(np.int64).reshape(-1, 2)
+    at_x, at_y = np.minimum(middle[:, 0], width - 1), np.minimum(middle[:, 1], height - 1)
+    take = free.reshape(-1) & selected[at_y, at_x]
+    at = (at_y[take], at_x[take])
+    return _centres(*at), at

@@ -1,0 +1,381 @@
+"""The das3r model: splatfacto with a staticness per Gaussian and a loss that leaves out what moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.camera_optimizers import CameraOptimizer
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.scene_box import OrientedBox
+from nerfstudio.model_components.lib_bilagrid import BilateralGrid, total_variation_loss
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.utils.colors import get_color
+from torch import Tensor, nn
+
+from das3r_ns.rasterization import rasterization
+from das3r_ns.splats.camera import SPLAT_VARIANCE, scaled_intrinsics, splat_variance, view_matrix
+from das3r_ns.splats.checkpoints import load_resized
+from das3r_ns.splats.config import Das3rModelConfig
+from das3r_ns.splats.density import StaticSceneStrategy
+from das3r_ns.splats.image_metrics import ImageMetrics
+from das3r_ns.splats.initialization import initial_gaussians, scene_scale
+from das3r_ns.splats.losses import depth_loss, dynamics_aware_loss, weighted_psnr
+from das3r_ns.splats.staticness import (
+    effective_opacity,
+    effective_opacity_logit,
+    seed_staticness_logit,
+    static_weight_posterior,
+    staticness_prior,
+)
+from das3r_ns.splats.viewer import ViewerPanel
+
+__all__ = ["Das3rModel", "Das3rModelConfig"]
+
+
+class Das3rModel(SplatfactoModel):
+    """Splatfacto whose Gaussians carry a staticness, and whose loss leaves out what moves.
+
+    ``gauss_params["staticness"]`` is a logit [N, 1] like ``gauss_params["opacities"]``; the property ``opacities`` is
+    the logit of their product, so that the render, the viewer and the exported PLY agree by construction and what moves
+    is in none of them. See :mod:`das3r_ns.splats.staticness` for how it is learnt.
+
+    Where no frame ever saw the static scene there is no loss at all: nothing is grown there, movers seeded there start
+    transparent, and the random background makes any paint a loss in whichever frame does see through. The render stays
+    empty: accumulation 0 and the background's colour.
+    """
+
+    config: Das3rModelConfig
+
+    def populate_modules(self) -> None:
+        """Build Gaussians, camera optimizer, strategy and metrics.
+
+        Splatfacto's own version is not called: it needs CUDA, and the network for LPIPS's weights.
+        """
+        config = self.config
+        metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
+        gaussians = initial_gaussians(None if config.random_init else self.seed_points, config)
+        staticness = None if config.random_init else metadata.get("points3D_staticness")
+        gaussians |= self.initial_opacities(len(gaussians["means"]), staticness)
+        self.gauss_params = nn.ParameterDict({name: nn.Parameter(value) for name, value in gaussians.items()})
+        self.camera_optimizer: CameraOptimizer = config.camera_optimizer.setup(
+            num_cameras=self.num_train_data, device="cpu"
+        )
+        # Nerfstudio's viewer and metrics look these up by name.
+        self.image_metrics = ImageMetrics(config.measure_lpips)
+        self.step = 0
+        self.crop_box = None
+        self.background_color = (
+            torch.tensor([0.1490, 0.1647, 0.2157])  # the viewer's own background
+            if config.background_color == "random"
+            else get_color(config.background_color)
+        )
+        if config.use_bilateral_grid:
+            x, y, w = config.grid_shape
+            self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
+        self.strategy = self.build_strategy()
+        self.scene_scale = scene_scale(gaussians["means"])
+        self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
+        self.static_psnr = float("-inf")
+        self.trained_focal: float | None = metadata.get("focal")
+        measured = metadata.get("measured_depth")
+        self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
+        self.viewer_panel = ViewerPanel()  # nerfstudio's viewer looks for it among the model's attributes
+
+    def initial_opacities(self, count: int, staticness: Float[Tensor, "N 1"] | None) -> dict[str, Tensor]:
+        """Raw opacity and staticness logits of the seeds; a seed without a known staticness is static.
+
+        Args:
+            count: Number of seeds.
+            staticness: Of each seed, in [0, 1].
+        """
+        if staticness is None or len(staticness) != count:
+            staticness = torch.ones(count, 1)
+        opacity = torch.full((count, 1), self.config.initial_opacity)
+        return {"opacities": torch.logit(opacity), "staticness": seed_staticness_logit(staticness.float())}
+
+    def build_strategy(self) -> StaticSceneStrategy:
+        """Strategy of densification and pruning, from the config."""
+        config = self.config
+        return StaticSceneStrategy(
+            prune_opa=config.cull_alpha_thresh,
+            grow_grad2d=config.densify_grad_thresh,
+            grow_scale3d=config.densify_size_thresh,
+            prune_scale3d=config.cull_scale_thresh,
+            refine_start_iter=config.warmup_length,
+            refine_stop_iter=config.stop_split_at,
+            refine_every=config.refine_every,
+            absgrad=config.use_absgrad,
+            grow=config.densify,
+            max_gaussians=config.max_gaussians,
+            prune_staticness=config.prune_staticness,
+            prune_staticness_from=config.prune_staticness_from,
+        )
+
+    @property
+    def opacities(self) -> Float[Tensor, "N 1"]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Logit of the effective opacity, sigmoid(opacity) * sigmoid(staticness)."""
+        return effective_opacity_logit(self.gauss_params["opacities"], self.gauss_params["staticness"])
+
+    def effective_opacity(self) -> Float[Tensor, "N 1"]:
+        """Opacity in [0, 1] that the Gaussians are drawn with."""
+        return effective_opacity(self.gauss_params["opacities"], self.gauss_params["staticness"])
+
+    @property
+    def staticness(self) -> Float[Tensor, "N 1"]:
+        """Staticness in [0, 1]: probability that the Gaussian belongs to the static scene."""
+        return torch.sigmoid(self.gauss_params["staticness"])
+
+    def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Splatfacto's groups and ``staticness``."""
+        return {name: [parameter] for name, parameter in self.gauss_params.items()}
+
+    def camera_gate_open(self) -> bool:
+        """Whether the poses may move in this step: the frame just rendered is good enough to say where it was taken."""
+        return self.static_psnr > self.config.camera_gate_psnr
+
+    def position_scale(self, cameras: Cameras) -> float:
+        """The length that the learning rate of the positions is relative to: the size of the scene.
+
+        Args:
+            cameras: The training cameras.
+        """
+        del cameras
+        return self.scene_scale
+
+    def view_matrix(self, camera: Cameras) -> Float[Tensor, "1 4 4"]:
+        """World-to-camera matrix (OpenCV), refined if the metadata names the training frame (``cam_idx``)."""
+        return view_matrix(self.camera_optimizer.apply_to_camera(camera))
+
+    def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Load a checkpoint with any number of Gaussians.
+
+        Raises:
+            Das3rExit: The checkpoint lacks a parameter or holds a foreign one.
+        """
+        del kwargs
+        return load_resized(self, dict, "gauss_params")
+
+    def update_to_step(self, step: int) -> None:
+        """Continue at ``step``: it decides the degree of the spherical harmonics."""
+        self.step = step
+
+    def render(
+        self,
+        camera: Cameras,
+        chosen: Bool[Tensor, " N"] | slice = slice(None),
+        with_aux: bool = False,
+        with_depth: bool = False,
+        raw: bool = False,
+    ) -> tuple[Float[Tensor, "1 H W C"], Float[Tensor, "1 H W 1"], dict[str, Any]]:
+        """Rasterise from one camera at the resolution of this step.
+
+        Args:
+            camera: One camera.
+            chosen: Which Gaussians to draw.
+            with_aux: Also render staticness and expected depth.
+            with_depth: Also render expected depth.
+            raw: Draw with the raw opacities, as if all were static.
+
+        Returns:
+            Channels RGB [| staticness] [| depth] before the background, accumulation, and the rasteriser's info.
+        """
+        config, params = self.config, self.gauss_params
+        k, width, height = scaled_intrinsics(camera, self._get_downscale_factor())
+        if config.sh_degree > 0:
+            colors = torch.cat((params["features_dc"][:, None], params["features_rest"]), dim=1)
+            degree = min(self.step // config.sh_degree_interval, config.sh_degree)
+        else:
+            colors, degree = torch.sigmoid(params["features_dc"]), None
+        opacity = torch.sigmoid(params["opacities"]) if raw else self.effective_opacity()
+        return rasterization(
+            means=params["means"][chosen],
+            quats=params["quats"][chosen],
+            scales=torch.exp(params["scales"][chosen]),
+            opacities=opacity[chosen].squeeze(-1),
+            colors=colors[chosen],
+            viewmats=self.view_matrix(camera),
+            Ks=k.to(self.device),
+            width=width,
+            height=height,
+            # In training no picture is larger than the training pictures, and asking would wait for the device.
+            eps2d=SPLAT_VARIANCE if self.training else splat_variance(float(k[0, 0, 0]), self.trained_focal),
+            packed=False,
+            render_mode="RGB+ED" if with_aux or with_depth else "RGB",
+            sh_degree=degree,
+            absgrad=config.use_absgrad,
+            rasterize_mode=config.rasterize_mode,
+            extra=self.staticness[chosen].clamp(0, 1) if with_aux else None,
+        )
+
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Outputs of one camera; of those that the viewer asks for, what its controls say (das3r_ns.splats.viewer).
+
+        Args:
+            camera: One camera.
+            obb_box: Gaussians outside are left out.
+        """
+        self.set_crop(obb_box)
+        camera = camera.to(self.device)
+        return self.viewer_panel.outputs(self, camera) if self.viewer_panel.is_rendering() else self.get_outputs(camera)
+
+    def get_outputs(self, camera: Cameras) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Render one camera.
+
+        Returns:
+            ``rgb`` [H, W, 3], ``accumulation`` [H, W, 1] and ``background``; in training also ``depth`` where there is
+            any to learn from, in evaluation everything of :meth:`evaluation_outputs`.
+        """
+        if not self.training:
+            return self.evaluation_outputs(camera)
+        render, alpha, self.info = self.render(camera, with_depth=self.learns_depth)
+        if self.info["means2d"].requires_grad:
+            self.strategy.step_pre_backward(
+                self.gauss_params, self.optimizers, self.strategy_state, self.step, self.info
+            )
+        background = self._get_background_color()
+        # Not clamped: a clamp stops the gradient of colours that are too bright.
+        rgb = (render[..., :3] + (1 - alpha) * background)[0]
+        if self.config.use_bilateral_grid and camera.metadata is not None and "cam_idx" in camera.metadata:
+            height, width = rgb.shape[:2]
+            rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], height, width).squeeze(0)
+        outputs = {"rgb": rgb, "accumulation": alpha[0], "background": background}
+        return outputs | ({"depth": render[0, ..., 3:]} if self.learns_depth else {})
+
+    def evaluation_outputs(
+        self, camera: Cameras, shown: Bool[Tensor, " N"] | None = None, raw: bool = False
+    ) -> dict[str, Tensor]:
+        """Everything a viewer can show.
+
+        ``staticness`` is the mean staticness of what is drawn. ``dynamic_probability`` is 1 minus the mean staticness
+        of what *would* be drawn at the raw opacities: movers are transparent in the former and show in the latter. It
+        is about the whole video, since a scene of Gaussians has no time: 1 where, seen from here, something moved at
+        some moment. It is 0 where nothing is drawn, and everywhere once the movers have been pruned.
+
+        Args:
+            camera: One camera.
+            shown: Which Gaussians to show; all where None.
+            raw: Draw them with their raw opacities, as if all were static.
+        """
+        chosen = self._cropped(shown)
+        background = self._get_background_color()
+        if not isinstance(chosen, slice) and not chosen.any():
+            return self._empty_outputs(camera, background)
+        render, alpha, _ = self.render(camera, chosen, with_aux=True, raw=raw)
+        rgb = (render[..., :3] + (1 - alpha) * background)[0].clamp(0.0, 1.0)
+        shown = alpha[0].clamp_min(1e-6)
+        staticness = torch.where(alpha[0] > 0, render[0, ..., 3:4] / shown, 0.0)
+        depth = render[0, ..., 4:5]
+        return {
+            "rgb": rgb,
+            "depth": torch.where(alpha[0] > 0, depth, depth.max()),
+            "accumulation": alpha[0],
+            "staticness": staticness,
+            "dynamic_probability": self._dynamic_probability(camera, chosen, staticness, alpha[0]),
+            "background": background.expand_as(rgb),
+        }
+
+    def _dynamic_probability(
+        self,
+        camera: Cameras,
+        chosen: Bool[Tensor, " N"] | slice,
+        staticness: Float[Tensor, "H W 1"],
+        accumulation: Float[Tensor, "H W 1"],
+    ) -> Float[Tensor, "H W 1"]:
+        params = self.gauss_params
+        staticness_of = self.staticness[chosen].clamp(0, 1)
+        if not (staticness_of < 0.5).any():  # nothing would change but the price of a second render
+            return torch.where(accumulation > 0, 1 - staticness, 0.0)
+        k, width, height = scaled_intrinsics(camera, 1)
+        render, alpha, _ = rasterization(
+            means=params["means"][chosen],
+            quats=params["quats"][chosen],
+            scales=torch.exp(params["scales"][chosen]),
+            opacities=torch.sigmoid(params["opacities"][chosen]).squeeze(-1),
+            colors=1 - staticness_of,
+            viewmats=self.view_matrix(camera),
+            Ks=k.to(self.device),
+            width=width,
+            height=height,
+            eps2d=splat_variance(float(k[0, 0, 0]), self.trained_focal),
+            rasterize_mode=self.config.rasterize_mode,
+        )
+        return torch.where(alpha > 0, render / alpha.clamp_min(1e-6), 0.0)[0].clamp(0.0, 1.0)
+
+    def _cropped(self, shown: Bool[Tensor, " N"] | None) -> Bool[Tensor, " N"] | slice:
+        if self.crop_box is None:
+            return slice(None) if shown is None else shown
+        within = self.crop_box.within(self.means).reshape(-1)
+        return within if shown is None else within & shown
+
+    @staticmethod
+    def _empty_outputs(camera: Cameras, background: Float[Tensor, "3"]) -> dict[str, Tensor]:
+        height, width = int(camera.height.item()), int(camera.width.item())
+        rgb, nothing = background.expand(height, width, 3), background.new_zeros(height, width, 1)
+        names = ("depth", "accumulation", "staticness", "dynamic_probability")
+        return {"rgb": rgb, "background": rgb} | dict.fromkeys(names, nothing)
+
+    def static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
+        """Static weight of a batch at the resolution of this step."""
+        return self._downscale_if_required(self.given_static_weight(batch))
+
+    def given_static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
+        """Static weight that the data give: soft if there is one, else the mask, else 1."""
+        if "static_weight" in batch:
+            weight = batch["static_weight"]
+        elif "mask" in batch:
+            weight = batch["mask"].float()
+        else:
+            weight = torch.ones(*batch["image"].shape[:2], 1)
+        return weight.to(self.device)
+
+    def get_metrics_dict(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Any]:
+        """PSNR over the static weight, the number of Gaussians and their mean staticness."""
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        psnr = weighted_psnr(outputs["rgb"], target, self.static_weight(batch))
+        if self.training:
+            self.static_psnr = float(psnr)
+        metrics: dict[str, Any] = {"psnr": psnr, "gaussian_count": self.num_points}
+        with torch.no_grad():
+            self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    def get_loss_dict(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], metrics_dict: Any = None
+    ) -> dict[str, Tensor]:
+        """The dynamics-aware loss and the priors."""
+        del metrics_dict
+        config = self.config
+        rendered = outputs["rgb"]
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        weight = given = self.static_weight(batch)
+        if self.training and config.refine_static_weight and self.step >= config.refine_static_weight_from:
+            weight = static_weight_posterior(weight, rendered, target)
+        losses = {"main_loss": dynamics_aware_loss(rendered, target, weight, config.ssim_lambda)}
+        if not self.training:
+            return losses
+        if self.learns_depth and "measured_depth" in batch:
+            measured = batch["measured_depth"].to(self.device)
+            losses["depth_loss"] = config.depth_weight * depth_loss(outputs["depth"], measured, given)
+        if config.staticness_prior_weight > 0:
+            prior = staticness_prior(self.gauss_params["staticness"])
+            losses["staticness_prior"] = config.staticness_prior_weight * prior
+        if config.use_scale_regularization and self.step % 10 == 0:
+            scales = torch.exp(self.scales)
+            ratio = (scales.amax(dim=-1) / scales.amin(dim=-1)).clamp_min(config.max_gauss_ratio)
+            losses["scale_reg"] = 0.1 * (ratio - config.max_gauss_ratio).mean()
+        if config.use_bilateral_grid:
+            losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        self.camera_optimizer.get_loss_dict(losses)
+        return losses
+
+    def get_image_metrics_and_images(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics of an evaluation image, and the pictures frame | render | staticness side by side."""
+        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+        metrics = self.image_metrics(outputs["rgb"], target, self.static_weight(batch))
+        staticness = outputs["staticness"].expand_as(target)
+        return metrics, {"img": torch.cat([target, outputs["rgb"], staticness], dim=1)}

@@ -1,0 +1,165 @@
+"""A trained run together with the video it was trained on: its cameras at any size, its renders, its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.models.splatfacto import SplatfactoModel
+from nerfstudio.pipelines.base_pipeline import Pipeline
+from torch import Tensor
+
+from das3r_ns.data.dataparser import Das3rVideoDataParser, nerfstudio_poses
+from das3r_ns.errors import Das3rError
+from das3r_ns.scene.geometry import resize_intrinsics
+from das3r_ns.scene.static_weight import static_weight
+from das3r_ns.trained.run import open_run, training_images
+
+if TYPE_CHECKING:
+    from das3r_ns.frontend.run import PreparedScene
+
+OPENGL_FROM_OPENCV = np.array([1.0, -1.0, -1.0])
+"""Signs of the camera axes; its own inverse."""
+
+
+class TrainedScene:
+    """Splats and cameras of a run, in nerfstudio's world unless said otherwise.
+
+    Frames are those of the video, in order, also those held out from training: N of them. A size is (width, height).
+
+    Args:
+        pipeline: A trained pipeline on the dataparser ``das3r-video``.
+        name: What to call it in error messages.
+
+    Raises:
+        Das3rError: It is something else.
+    """
+
+    def __init__(self, pipeline: Pipeline, name: str = "the run") -> None:
+        parser = getattr(pipeline.datamanager, "dataparser", None)
+        if not isinstance(parser, Das3rVideoDataParser) or not isinstance(pipeline.model, SplatfactoModel):
+            raise Das3rError(
+                f"{name} is no run of das3r on a video. Take the config.yml of `ns-train das3r`, das3r-light or "
+                "das3r-paper."
+            )
+        self.pipeline = pipeline
+        self.model = pipeline.model
+        self.parser = parser
+
+    @classmethod
+    def open(cls, config_path: Path) -> TrainedScene:
+        """The run of a ``config.yml`` with its latest checkpoint.
+
+        Raises:
+            Das3rError: There is no such file, no checkpoint, or it is not a run of das3r.
+        """
+        return cls(open_run(config_path), str(config_path))
+
+    @property
+    def video(self) -> PreparedScene:
+        """The video and the estimate of the front end."""
+        return self.parser.prepared
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames N."""
+        return self.video.estimate.num_frames
+
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """Width and height that the front end worked at."""
+        return self.video.estimate.width, self.video.estimate.height
+
+    @cached_property
+    def placement(self) -> tuple[Float[Tensor, "3 4"], float]:
+        """Rigid motion from the estimate's world to nerfstudio's, float64, and the scale applied after it."""
+        _, transform, scale = nerfstudio_poses(self.video.estimate)
+        return transform, scale
+
+    def c2w_gl(self, refined: bool = True) -> Float[Tensor, "N 3 4"]:
+        """Camera-to-world of every frame, OpenGL axes, float64.
+
+        Args:
+            refined: As training refined them (frames held out keep the front end's pose); else the front end's own.
+        """
+        poses, _, _ = nerfstudio_poses(self.video.estimate)
+        if not refined:
+            return poses
+        dataset = training_images(self.pipeline)
+        with torch.no_grad():
+            for index, frame in enumerate(dataset.metadata["frame_indices"].tolist()):
+                camera = dataset.cameras[index : index + 1].to(self.pipeline.device)
+                camera.metadata = {"cam_idx": index}  # by it the camera optimizer finds its correction
+                poses[frame] = self.model.camera_optimizer.apply_to_camera(camera)[0].double().cpu()
+        return poses
+
+    @cached_property
+    def _refined(self) -> Float[Tensor, "N 3 4"]:
+        return self.c2w_gl()
+
+    def c2w_cv(self, refined: bool = True) -> Float[np.ndarray, "N 4 4"]:
+        """:meth:`c2w_gl` with OpenCV axes."""
+        c2w = np.tile(np.eye(4), (self.num_frames, 1, 1))
+        c2w[:, :3] = (self._refined if refined else self.c2w_gl(refined=False)).numpy()
+        c2w[:, :3, :3] *= OPENGL_FROM_OPENCV
+        return c2w
+
+    def to_estimate(
+        self, c2w_cv: Float[np.ndarray, "N 4 4"], points: Float[np.ndarray, "M 3"]
+    ) -> tuple[Float[np.ndarray, "N 4 4"], Float[np.ndarray, "M 3"]]:
+        """Poses and points of nerfstudio's world in the world and unit of the front end's estimate."""
+        transform, scale = self.placement
+        rotation, translation = transform[:, :3].numpy(), transform[:, 3].numpy()
+        poses = c2w_cv.copy()
+        poses[:, :3, :3] = rotation.T @ c2w_cv[:, :3, :3]
+        poses[:, :3, 3] = (c2w_cv[:, :3, 3] / scale - translation) @ rotation
+        return poses, (points / scale - translation) @ rotation
+
+    def seed_points(self) -> tuple[Float[np.ndarray, "M 3"], UInt8[np.ndarray, "M 3"]]:
+        """The points that the Gaussians started from, float64, and their colours."""
+        metadata = training_images(self.pipeline).metadata
+        return metadata["points3D_xyz"].double().cpu().numpy(), metadata["points3D_rgb"].cpu().numpy()
+
+    def intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "N 3 3"]:
+        """Pinhole matrices in pixels of pictures of ``size``, the first pixel's centre at (0.5, 0.5)."""
+        return resize_intrinsics(self.video.estimate.intrinsics, self.working_size, size)
+
+    def camera(self, frame: int, size: tuple[int, int]) -> Cameras:
+        """Camera of a frame, refined, for pictures of ``size``."""
+        k = torch.from_numpy(self.intrinsics(size)[frame]).float()
+        return Cameras(
+            camera_to_worlds=self._refined[frame : frame + 1].float(),
+            fx=k[None, None, 0, 0],
+            fy=k[None, None, 1, 1],
+            cx=k[None, None, 0, 2],
+            cy=k[None, None, 1, 2],
+            width=size[0],
+            height=size[1],
+            camera_type=CameraType.PERSPECTIVE,
+        ).to(self.pipeline.device)
+
+    @torch.no_grad()
+    def render(self, frame: int, size: tuple[int, int]) -> dict[str, Float[np.ndarray, "H W C"]]:
+        """Every output of the model at the camera of a frame, as float32 arrays."""
+        self.model.eval()
+        outputs = self.model.get_outputs_for_camera(self.camera(frame, size))
+        return {key: cast(Tensor, value).float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}
+
+    def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+        """Static weight that the run was trained with (1 = static), at ``size``."""
+        return static_weight(self.video.estimate.dynamic_probability[frame], self.parser.config.mask_dilation, size)
+
+    def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """The frames at the size of the video, RGB, one after the other.
+
+        Raises:
+            Das3rError: One cannot be decoded.
+        """
+        for _, image in zip(range(self.num_frames), self.video.clip.original_images(), strict=False):
+            yield image
