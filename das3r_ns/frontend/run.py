@@ -17,7 +17,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.video import open_clip
-from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
+from das3r_ns.video.clip import MIN_SIDE, Clip, listed, working_size
 
 ORIGINALS = "frames_full"
 
@@ -140,8 +140,8 @@ def _can_refine(config: FrontEndConfig, progress: Progress) -> bool:
 
 def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress: Progress) -> cache.CacheEntry:
     clip, config = knowledge.clip, knowledge.config
-    if clip.thinning:
-        progress.say(clip.thinning)
+    for remark in clip.remarks:
+        progress.say(remark)
     root = cache.writable_root(roots)
     if root != roots[0]:
         progress.say(f"{roots[0]} cannot be written; results are kept in {root}.")
@@ -150,9 +150,9 @@ def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress:
     cache.check_space(root, cache.estimate_bytes(len(names), height, width))
     with progress.stage("Decoding frames", len(names)) as advance:
         images = clip.working_images(config.long_side, advance)
-    if len(images) < len(names):
-        progress.say(f"The last {len(names) - len(images)} frames of {clip.path} cannot be decoded and are left out.")
-        names = names[: len(images)]
+    if clip.lost:
+        progress.say(f"{clip.path} is damaged: frames that cannot be decoded are left out ({listed(clip.lost)}).")
+        names = [name for index, name in zip(clip.indices, names, strict=True) if index not in clip.lost]
     known = knowledge.load(names, (width, height), progress.say)
     front_end = FRONT_ENDS[choice.name]
     module = importlib.import_module(front_end.module)

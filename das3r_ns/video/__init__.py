@@ -31,6 +31,11 @@ def open_clip(data: Path, max_frames: int = 150) -> Clip:
             f"{data} does not exist. Name a folder of frames (jpg, png or webp) or a video file. Relative paths start "
             f"at {Path.cwd()}."
         )
+    if not data.is_dir() and not data.is_file():
+        raise Das3rError(
+            f"{data} is neither a file nor a folder but a pipe or a device, which cannot be read twice. Store the "
+            "video in a file first."
+        )
     clip = ImageFolder(data, max_frames) if data.is_dir() else VideoFile(data, max_frames)
     if clip.num_source_frames < MIN_FRAMES:
         raise Das3rError(

@@ -36,6 +36,8 @@ class Clip(ABC):
     def __init__(self, path: Path, max_frames: int) -> None:
         self.path = path
         self.max_frames = max_frames
+        self.lost: list[int] = []
+        """Positions of wanted frames that did not decode, known once all have been asked for."""
 
     @property
     @abstractmethod
@@ -68,7 +70,7 @@ class Clip(ABC):
 
     @abstractmethod
     def original_images(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[Image]:
-        """Each frame used, in order, at the size of the video; the last ones of a damaged file may be missing.
+        """Each frame used, in order, at the size of the video, less those of a damaged file that are :attr:`lost`.
 
         Raises:
             Das3rError: A frame cannot be decoded or differs in size.
@@ -88,19 +90,19 @@ class Clip(ABC):
         return clip
 
     @property
-    def thinning(self) -> str | None:
-        """What to tell the user about frames left out; None where all are used."""
+    def remarks(self) -> list[str]:
+        """What to tell the user about how the video is read, before anything is computed."""
         used = len(spread(self.num_source_frames, self.max_frames))
         if used == self.num_source_frames:
-            return None
-        return (
+            return []
+        return [
             f"{self.path} has {self.num_source_frames} frames; {used} of them, evenly spread, are used (--max-frames)."
-        )
+        ]
 
     def working_images(
         self, long_side: int, on_frame: Callable[[], None] = lambda: None
     ) -> UInt8[np.ndarray, "N H W 3"]:
-        """All frames at the working resolution; the last ones of a damaged file may be missing.
+        """All frames at the working resolution, less those of a damaged file that are :attr:`lost`.
 
         Args:
             long_side: Longer side in pixels; see :func:`working_size`.
@@ -117,6 +119,17 @@ def spread(count: int, budget: int) -> list[int]:
     if count <= budget:
         return list(range(count))
     return [round(i * (count - 1) / (budget - 1)) for i in range(budget)]
+
+
+def listed(numbers: list[int]) -> str:
+    """Sorted numbers for a person, runs of them shortened: ``3, 7-12``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1] = [runs[-1][0], number]
+        else:
+            runs.append([number])
+    return ", ".join("-".join(map(str, run)) for run in runs)
 
 
 def working_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import av
+import av.filter
 import cv2
 import numpy as np
 from av.container import InputContainer
@@ -17,6 +18,7 @@ from av.video.stream import VideoStream
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.video.clip import Clip, Image
+from das3r_ns.video.colour import HLG, is_hdr, shown
 
 STILL_OR_TEXT = ("tty", "image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
 """FFmpeg's names for pictures, and for text that it would show as a film of letters."""
@@ -26,9 +28,14 @@ COMPLETE = 0.9
 
 @dataclass(frozen=True)
 class _Probe:
+    times: list[int]
+    """Presentation time of every frame, in order; empty where the file does not say them all."""
     num_frames: int
     fps: float
     size: tuple[int, int]
+    interlaced: bool
+    transfer: int | None
+    """Transfer function of an HDR film; None for others."""
 
 
 class VideoFile(Clip):
@@ -46,16 +53,25 @@ class VideoFile(Clip):
         with self._opened() as (container, stream):
             # The length written in the header is a guess in many containers; counting packets reads the file once and
             # decodes nothing.
-            count = sum(1 for packet in container.demux(stream) if packet.size and not packet.is_discard)
+            times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
             rate = stream.average_rate or stream.guessed_rate
         with self._opened() as (container, stream):
             first = next(self._decoded(container, stream), None)
-        if first is None:
+            image = None if first is None else _upright(first, stream, first.rotation)
+        if first is None or image is None:
             reason = f" ({self._fault})" if self._fault else ""
             raise Das3rError(
                 f"{self.path} holds no frame that can be decoded{reason}. Re-encode it, for example to H.264 MP4."
             )
-        return _Probe(count, float(rate or 24), (first.shape[1], first.shape[0]))
+        known = [time for time in times if time is not None]
+        return _Probe(
+            times=sorted(known) if len(set(known)) == len(times) else [],
+            num_frames=len(times),
+            fps=float(rate or 24),
+            size=(image.shape[1], image.shape[0]),
+            interlaced=first.interlaced_frame,
+            transfer=int(first.color_trc) if is_hdr(first) else None,
+        )
 
     @property
     def num_source_frames(self) -> int:
@@ -81,26 +97,38 @@ class VideoFile(Clip):
                 digest.update(block)
         return digest.hexdigest()
 
+    @property
+    def remarks(self) -> list[str]:
+        remarks = super().remarks
+        if self._probe.transfer is not None:
+            kind = "HLG" if self._probe.transfer == HLG else "PQ"
+            remarks.append(
+                f"{self.path} is a film of high dynamic range ({kind}); it is taken as an ordinary screen shows it, "
+                "with 203 cd/m2 as white."
+            )
+        if self._probe.interlaced:
+            remarks.append(f"{self.path} is interlaced; each frame is made whole from its first field (bwdif).")
+        return remarks
+
     def original_images(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[Image]:
-        wanted, found, number = set(self.indices), 0, -1
+        wanted, found, number = set(self.indices), [], -1
         with self._opened() as (container, stream):
-            for number, image in enumerate(self._decoded(container, stream, wanted)):
-                if number not in wanted:
-                    continue
+            for number, image in self._numbered(container, stream, wanted):
                 if (image.shape[1], image.shape[0]) != self.size:
                     raise Das3rError(
                         f"Frame {number} of {self.path} is {image.shape[1]} x {image.shape[0]} pixels, the first one "
                         f"{self.size[0]} x {self.size[1]}. A video that changes its size must be re-encoded first."
                     )
-                found += 1
+                found.append(number)
                 on_frame()
                 yield image
-        if found < COMPLETE * len(wanted):
+        if len(found) < COMPLETE * len(wanted):
             raise Das3rError(
-                f"{self.path} lists {self.num_source_frames} frames but only the first {number + 1} can be decoded"
-                f"{f' ({self._fault})' if self._fault else ''}: the file is cut off or damaged. Re-encode it, or cut "
-                "it to the part that plays."
+                f"{self.path} lists {self.num_source_frames} frames but only {len(found)} of the {len(wanted)} wanted "
+                f"can be decoded{f' ({self._fault})' if self._fault else ''}, the last one number {number}: the "
+                "file is cut off or damaged. Re-encode it, or cut it to the part that plays."
             )
+        self.lost = sorted(wanted.difference(found))
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -115,7 +143,7 @@ class VideoFile(Clip):
             if any(name in STILL_OR_TEXT for name in container.format.name.split(",")):
                 raise Das3rError(
                     f"{self.path} is not a video. Name a folder of frames (jpg, png or webp) or a video file such as "
-                    "an MP4."
+                    "an MP4; animated pictures must be converted to one first."
                 )
             if not container.streams.video:
                 raise Das3rError(f"{self.path} has no video stream in it (only sound?). Name a file with a picture.")
@@ -123,27 +151,76 @@ class VideoFile(Clip):
             stream.thread_type = "AUTO"
             yield container, stream
 
+    def _numbered(
+        self, container: InputContainer, stream: VideoStream, wanted: set[int]
+    ) -> Iterator[tuple[int, Image]]:
+        """The wanted frames with their positions in the video, in order. Only they are converted: it costs time."""
+        position = {time: number for number, time in enumerate(self._probe.times)}
+        rotation: int | None = None
+        for count, frame in enumerate(self._decoded(container, stream, self._probe.interlaced)):
+            rotation = frame.rotation if rotation is None else rotation  # which the filter of interlaced films drops
+            # By time, since a damaged frame is missing from the count.
+            number = position.get(frame.pts, count) if frame.pts is not None else count
+            if number in wanted:
+                yield number, _upright(frame, stream, rotation)
+
     def _decoded(
-        self, container: InputContainer, stream: VideoStream, wanted: set[int] | None = None
-    ) -> Iterator[Image]:
-        """Frames in order; those not wanted come as an empty picture, for converting them costs time."""
-        number = 0
+        self, container: InputContainer, stream: VideoStream, deinterlace: bool = False
+    ) -> Iterator[av.VideoFrame]:
+        """Frames in order. What is damaged is left out, as players do: whether enough is left is for the caller."""
+        whole = _Deinterlacer(stream) if deinterlace else None
         try:
-            for frame in container.decode(stream):
-                yield _upright(frame, stream) if wanted is None or number in wanted else np.empty((0, 0, 3), np.uint8)
-                number += 1
-        except FFmpegError as error:
-            self._fault = _reason(error)  # whether enough was decoded is for the caller to say
+            for packet in container.demux(stream):
+                try:
+                    frames = packet.decode()
+                except FFmpegError as error:
+                    self._fault = _reason(error)
+                    continue
+                yield from frames if whole is None else whole(frames)
+        except FFmpegError as error:  # of the file, not of one packet: there is nothing to go on with
+            self._fault = _reason(error)
+        if whole is not None:
+            yield from whole.rest()
 
 
-def _upright(frame: av.VideoFrame, stream: VideoStream) -> Image:
-    image = frame.to_ndarray(format="rgb24")
+class _Deinterlacer:
+    """FFmpeg's bwdif, a frame for a frame; its first field stays, the lines of the second are made from it."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._graph = av.filter.Graph()
+        nodes = [
+            self._graph.add_buffer(template=stream),
+            self._graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+            self._graph.add("buffersink"),
+        ]
+        self._graph.link_nodes(*nodes).configure()
+
+    def __call__(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            self._graph.vpush(frame)
+        return self._ready()
+
+    def rest(self) -> Iterator[av.VideoFrame]:
+        """What the filter still holds when the film ends."""
+        self._graph.vpush(None)
+        return self._ready()
+
+    def _ready(self) -> Iterator[av.VideoFrame]:
+        while True:
+            try:
+                yield self._graph.vpull()
+            except (BlockingIOError, EOFError):
+                return
+
+
+def _upright(frame: av.VideoFrame, stream: VideoStream, rotation: int) -> Image:
+    image = shown(frame)
     aspect = stream.sample_aspect_ratio
     if aspect and aspect != 1:  # pixels that are not square would need two focal lengths
         image = cv2.resize(
             image, (round(image.shape[1] * float(aspect)), image.shape[0]), interpolation=cv2.INTER_LINEAR
         )
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    return np.ascontiguousarray(np.rot90(image, round(rotation / 90)))
 
 
 def _reason(error: Exception) -> str:

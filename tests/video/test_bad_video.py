@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,19 @@ def sound(folder: Path) -> Path:
     return folder / "sound.wav"
 
 
+def pipe(folder: Path) -> Path:
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    return folder / "pipe"
+
+
+def animated_webp(folder: Path) -> Path:
+    empty(folder)
+    first, *rest = [PIL.Image.fromarray(np.full((40, 48, 3), 20 * number, np.uint8)) for number in range(5)]
+    first.save(folder / "film.webp", save_all=True, append_images=rest)
+    return folder / "film.webp"
+
+
 def one_picture(folder: Path) -> Path:
     return save(folder / "photo.png")
 
@@ -151,6 +165,8 @@ def one_frame_film(folder: Path) -> Path:
         (damaged_film, ["film.mp4", "decoded", "Re-encode"]),
         (sound, ["sound.wav", "no video stream"]),
         (one_picture, ["photo.png", "not a video", "folder of frames"]),
+        (animated_webp, ["film.webp", "not a video", "animated", "MP4"]),
+        (pipe, ["pipe", "cannot be read twice"]),
         (one_frame_film, ["film.mp4", "single frame"]),
     ],
 )

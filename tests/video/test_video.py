@@ -145,9 +145,9 @@ def test_a_long_video_is_thinned_evenly_and_says_so(tmp_path: Path) -> None:
         save(tmp_path / f"{number}.png", picture(number))
     clip = open_clip(tmp_path, max_frames=3)
     assert clip.names == ["0.png", "4.png", "8.png"]
-    assert clip.thinning is not None
-    assert "9 frames" in clip.thinning and "3 of them" in clip.thinning
-    assert open_clip(tmp_path).thinning is None
+    (remark,) = clip.remarks
+    assert "9 frames" in remark and "3 of them" in remark
+    assert open_clip(tmp_path).remarks == []
 
 
 def test_a_video_file(tmp_path: Path) -> None:
@@ -180,17 +180,41 @@ def test_the_last_frames_of_a_film_may_be_missing(
 ) -> None:
     decode = VideoFile._decoded
 
-    def stop_early(self, container, stream, wanted=None):
-        yield from itertools.islice(decode(self, container, stream, wanted), decoded)
+    def stop_early(self, container, stream, deinterlace=False):
+        yield from itertools.islice(decode(self, container, stream, deinterlace), decoded)
 
     monkeypatch.setattr(VideoFile, "_decoded", stop_early)
     clip = open_clip(two_halves(tmp_path / "film.mp4", num_frames=20))
     assert len(clip.names) == 20
     if decoded == 19:
         assert len(clip.working_images(96)) == 19
+        assert clip.lost == [19]
     else:
-        with pytest.raises(Das3rError, match=r"lists 20 frames but only the first 15.*cut off or damaged"):
+        with pytest.raises(Das3rError, match=r"lists 20 frames but only 15 of the 20 wanted .*cut off or damaged"):
             clip.working_images(96)
+
+
+def test_damage_in_the_middle_costs_only_the_frames_that_it_hits(tmp_path: Path) -> None:
+    path = tmp_path / "film.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)  # every frame stands for itself
+        stream.width, stream.height, stream.pix_fmt = 48, 40, "yuvj420p"
+        for number in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    content = path.read_bytes()
+    for number in (7, 8):
+        assert content.count(packets[number]) == 1
+        content = content.replace(packets[number], bytes(len(packets[number])))
+    path.write_bytes(content)
+    clip = open_clip(path)
+    images = list(clip.original_images())
+    assert clip.lost == [7, 8]
+    assert len(images) == 28
+    intact = [np.abs(images[7].astype(int) - picture(number)).mean() for number in (6, 7, 8, 9, 10)]
+    assert np.argmin(intact) == 3, "after the lost frames comes the tenth"
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_few_frames_without_a_pose_are_left_out_and_many_refused(demo_video, t
     assert fewer.messages[-1].endswith("has no pose for them: 00004.png.")
     assert len(list(fewer.clip.original_images())) == 11 and len(clip.names) == 12
     assert fewer.clip.content_hash != whole.clip.content_hash == clip.content_hash
-    assert fewer.clip.thinning is None
+    assert fewer.clip.remarks == []
     found = fewer.load(fewer.clip.names, SIZE, print).c2w_cv
     assert found is not None
     np.testing.assert_allclose(found, np.delete(demo_video.estimate.c2w_cv, 4, 0), atol=1e-9)
