@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from das3r_ns.errors import Das3rError
+
+ABANDONED = 24 * 3600.0
+"""Age in seconds at which a temporary folder of another machine is taken for that of a killed process."""
 
 
 def check_output_directory(target: Path, marker: str) -> None:
@@ -33,14 +42,39 @@ def check_output_directory(target: Path, marker: str) -> None:
 
 @contextmanager
 def temporary_directory(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target``, to be renamed to it; removed at the end if it is still there."""
+    """A new folder beside ``target``, to be renamed to it; removed at the end if it is still there.
+
+    What killed processes left of theirs goes first.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    remove_abandoned(target.parent, glob.escape(target.name))
+    prefix = f".{target.name}.tmp-{socket.gethostname()}-{os.getpid()}-"
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
     temporary.chmod(0o755)  # mkdtemp's 0700 would keep other users out of the finished folder
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_abandoned(folder: Path, name: str = "*") -> None:
+    """Remove the temporary folders of processes that are no more.
+
+    Args:
+        folder: Where they lie.
+        name: Of the folders that they were to become; a pattern.
+    """
+    for path in folder.glob(f".{name}.tmp-*"):
+        *host, process, _ = ["", *path.name.rpartition(".tmp-")[2].rsplit("-", 2)]
+        try:
+            if host[-1:] == [socket.gethostname()] and process.isdecimal():
+                gone = not psutil.pid_exists(int(process))
+            else:
+                gone = time.time() - path.stat().st_mtime > ABANDONED
+            if gone:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue  # its owner was quicker
 
 
 def replace_directory(finished: Path, target: Path) -> None:

@@ -52,7 +52,8 @@ class FrontEndConfig:
     """What moves: 'predicted' finds it; 'given' takes your masks instead (white = moves); 'joined' takes both together.
     """
     masks_dir: Path | None = None
-    """Folder of your masks, named like the frames; if None, the folder masks in or beside that of the frames."""
+    """Folder of your masks, named like the frames, or one picture for all frames; if None, the folder masks in or
+    beside that of the frames."""
     known_focal: float | None = None
     """Focal in pixels of the video, where you know it; it is kept."""
     known_poses: Path | None = None

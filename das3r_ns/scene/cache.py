@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +32,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.files import replace_directory, temporary_directory
+from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
 
 FORMAT = 1
@@ -51,8 +50,6 @@ STORED_TYPES = {
 }
 BYTES_PER_PIXEL = 4 + 2 + 2 + 3
 """Depth, confidence, dynamic probability, and a PNG that does not compress at all."""
-ABANDONED = 24 * 3600.0
-"""Age in seconds at which the temporary folder of a killed process is removed."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def save_entry(
     Raises:
         Das3rError: The disk is full or cannot be written.
     """
-    _remove_abandoned(root)
+    remove_abandoned(root)
     target = root / key
     with writing(target, estimate_bytes(estimate.num_frames, estimate.height, estimate.width)) as temporary:
         arrays = {name: getattr(estimate, name).astype(kind) for name, kind in STORED_TYPES.items()}
@@ -280,15 +277,6 @@ def _is_good(directory: Path, key: str) -> bool:
     except BadEntry:
         return False
     return True
-
-
-def _remove_abandoned(root: Path) -> None:
-    for path in root.glob(".*.tmp-*"):
-        try:
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            continue  # its owner was quicker
 
 
 def _disk_full(folder: Path, needed: int, free: int) -> Das3rError:

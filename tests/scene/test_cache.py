@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from das3r_ns import files
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -164,7 +165,7 @@ def test_an_interrupted_save_leaves_nothing(
 def test_what_a_killed_process_left_is_removed_after_a_day(
     tmp_path: Path, estimate: SceneEstimate, images: np.ndarray
 ) -> None:
-    for name, age in ((".a.tmp-1", 2 * cache.ABANDONED), (".b.tmp-2", 60)):
+    for name, age in ((".a.tmp-1", 2 * files.ABANDONED), (".b.tmp-2", 60)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - age, time.time() - age))
     save(tmp_path, estimate, images)

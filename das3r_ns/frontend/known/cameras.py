@@ -129,17 +129,16 @@ def _read_transforms(file: Path) -> Iterable[tuple[str, Camera]]:
         if model not in COLMAP_PARAMETERS:
             raise _distorted(file, frame["file_path"], f"its camera model is {model}")
         lens = {key: float(both[key]) for key in _LENS_KEYS if both.get(key) is not None}
-        width, height = lens.get("w"), lens.get("h")
-        for side, angle, focal in ((width, "camera_angle_x", "fl_x"), (height, "camera_angle_y", "fl_y")):
-            if focal not in lens and side and both.get(angle) is not None:
-                lens[focal] = side / 2 / math.tan(both[angle] / 2)
         pose = np.eye(4)
         rows = np.array(frame["transform_matrix"], dtype=np.float64)
         pose[:3] = rows[:3].reshape(3, 4)
         yield frame["file_path"], Camera(pose @ GL_TO_CV, lens)
 
 
-_LENS_KEYS = ("w", "h", "fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4", "p1", "p2")
+_LENS_KEYS = (
+    *("w", "h", "fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "cx", "cy"),
+    *("k1", "k2", "k3", "k4", "p1", "p2"),
+)
 
 
 def _read_colmap(cameras_file: Path, images_file: Path) -> Iterable[tuple[str, Camera]]:
@@ -199,7 +198,12 @@ def _matrix(
             f"{source} has the camera of {name} for a picture of {width:.0f} x {height:.0f} pixels, but the frames are "
             f"{size[0]} x {size[1]}: of another shape, so cut or turned. Make the cameras from these frames."
         )
-    fx = lens.get("fl_x", lens.get("fl_y"))
+    # Angles stand for focals as instant-ngp has it, and are all there is in NeRF-synthetic, without a size.
+    fx, fy = (
+        lens.get(focal, side / 2 / math.tan(lens[angle] / 2) if 0 < lens.get(angle, 0.0) < math.pi else None)
+        for focal, angle, side in (("fl_x", "camera_angle_x", width), ("fl_y", "camera_angle_y", height))
+    )
+    fx, fy = fx or fy, fy or fx
     if (fx is None) == (known_focal is None):
         says = "no focal" if fx is None else "a focal of its own"
         do = (
@@ -208,8 +212,7 @@ def _matrix(
         raise Das3rError(f"{source} has {says} for {name}. {do}.")
     if fx is None or known_focal is not None:
         fx = fy = known_focal * width / size[0]  # pyright: ignore[reportOptionalOperand]
-    else:
-        fy = lens.get("fl_y", fx)
+    assert fy is not None
     if not (math.isfinite(fx) and math.isfinite(fy) and min(fx, fy) > 0):
         raise Das3rError(f"{source} has a focal of {fx} x {fy} pixels for {name}, which no camera has.")
     matrix = np.array([[fx, 0.0, lens.get("cx", width / 2)], [0.0, fy, lens.get("cy", height / 2)], [0.0, 0.0, 1.0]])

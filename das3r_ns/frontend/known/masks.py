@@ -39,6 +39,7 @@ class GivenMasks:
     """The mask files of a clip."""
 
     folder: Path
+    """Where they lie; the file itself where one picture is the mask of all frames."""
     files: list[Path | None]
     """The mask of each frame used; None where it has none."""
 
@@ -46,8 +47,9 @@ class GivenMasks:
     def content_hash(self) -> str:
         """Hash of the files, and of which frames they belong to."""
         digest = hashlib.blake2b(digest_size=16)
+        digests = {file: file_digest(file) for file in dict.fromkeys(self.files) if file is not None}
         for file in self.files:
-            digest.update(bytes(16) if file is None else file_digest(file))
+            digest.update(bytes(16) if file is None else digests[file])
         return digest.hexdigest()
 
 
@@ -69,7 +71,7 @@ def find_masks(clip: Clip, folder: Path | None, *, all_frames: bool) -> GivenMas
 
     Args:
         clip: The frames.
-        folder: Where the masks lie; None = beside the frames.
+        folder: Where the masks lie, or one picture that is the mask of all frames; None = beside the frames.
         all_frames: Whether every frame must have one.
 
     Raises:
@@ -81,8 +83,13 @@ def find_masks(clip: Clip, folder: Path | None, *, all_frames: bool) -> GivenMas
             f"There are no masks with {clip.path}: neither does it hold a folder {FOLDER}, nor is it called frames or "
             "images and has one beside it. Name the folder of your masks with --masks-dir."
         )
+    if folder.is_file():
+        return GivenMasks(folder, [folder] * len(clip.names))
     if not folder.is_dir():
-        raise Das3rError(f"The folder of masks {folder} does not exist. Name one that holds a mask for each frame.")
+        raise Das3rError(
+            f"The folder of masks {folder} does not exist. Name one that holds a mask for each frame, or one picture "
+            "for all of them."
+        )
     found = images_in(folder)
     if not found:
         raise Das3rError(f"{folder} holds no masks (jpg, jpeg, png or webp). White = moves, one for each frame.")
@@ -91,7 +98,8 @@ def find_masks(clip: Clip, folder: Path | None, *, all_frames: bool) -> GivenMas
     if len(missing) == len(files):
         raise Das3rError(
             f"None of the {len(found)} masks in {folder} (such as {found[0].name}) bears the name of one of the "
-            f"{len(files)} frames of {clip.path} (such as {clip.names[0]}). Give them the names of the frames."
+            f"{len(files)} frames of {clip.path} (such as {clip.names[0]}). Give them the names of the frames; if one "
+            "picture is meant for all frames, name the file itself."
         )
     if missing and all_frames:
         shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")
@@ -150,14 +158,16 @@ def read_masks(
             brightest.max()
         )
 
+    distinct = list(dict.fromkeys(masks.files))
     with ThreadPoolExecutor(THREADS) as pool:
-        pictures, brightest = zip(*pool.map(read, masks.files), strict=True)
+        pictures = dict(zip(distinct, pool.map(read, distinct), strict=True))
+    brightest = [pictures[file][1] for file in distinct]
     if 0 < max(brightest) <= NEARLY_BLACK:
         raise Das3rError(
             f"The masks in {masks.folder} look black: their largest value is {max(brightest)} of 255. If they count "
             "objects, make them white (255) where something moves."
         )
-    probability = np.stack(pictures)
+    probability = np.stack([pictures[file][0] for file in masks.files])
     given = [i for i, file in enumerate(masks.files) if file is not None]
     white = float(probability[given].mean())
     if white > 1 - LEAST_STATIC:

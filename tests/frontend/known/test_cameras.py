@@ -118,6 +118,9 @@ def test_an_angle_of_view_or_a_known_focal_will_do(demo_video, tmp_path: Path) -
     angle = write_transforms(tmp_path / "a.json", truth, **bare, camera_angle_x=2 * math.atan(80 / focal))
     found = read_cameras(angle).intrinsics(NAMES, SIZE, None)
     np.testing.assert_allclose(found[0], geo.pinhole(focal, *SIZE), atol=1e-9)
+    as_nerf_synthetic_has_it = {**bare, "w": None, "h": None, "camera_angle_x": 2 * math.atan(80 / focal)}
+    found = read_cameras(write_transforms(tmp_path / "c.json", truth, **as_nerf_synthetic_has_it))
+    np.testing.assert_allclose(found.intrinsics(NAMES, SIZE, None)[0], geo.pinhole(focal, *SIZE), atol=1e-9)
     nothing = read_cameras(write_transforms(tmp_path / "b.json", truth, **bare, w=None, h=None))
     np.testing.assert_allclose(nothing.intrinsics(NAMES, SIZE, 123.0)[0], geo.pinhole(123.0, *SIZE))
     for cameras, known_focal in ((nothing, None), (read_cameras(angle), 100.0)):

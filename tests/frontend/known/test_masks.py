@@ -62,6 +62,16 @@ def test_numbered_masks_of_a_thinned_video_count_its_frames_or_the_ones_used(cli
     np.testing.assert_array_equal(read(thinned, write_masks(tmp_path / "used", used)), used)
 
 
+def test_one_picture_is_the_mask_of_all_frames(clip: Clip, truth: np.ndarray, tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "mine", truth[3:4], ["bonnet.png"])
+    np.testing.assert_array_equal(read(clip, folder / "bonnet.png"), np.tile(truth[3], (12, 1, 1)))
+    joined = find_knowledge(clip, FrontEndConfig(masks="joined", masks_dir=folder / "bonnet.png"))
+    given = joined.load(clip.names, SIZE, lambda _: None).masks
+    assert given is not None and np.array_equal(given[7], truth[3])
+    with pytest.raises(Das3rError, match=r"None of the 1 masks .*name the file itself"):
+        find_masks(clip, folder, all_frames=True)
+
+
 def test_any_kind_of_picture_will_do(clip: Clip, truth: np.ndarray, tmp_path: Path) -> None:
     moves = truth > 0.5
     white = np.where(moves, 255, 0).astype(np.uint8)
