@@ -10,8 +10,10 @@ import functools
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
+import textwrap
 import threading
 from pathlib import Path
 
@@ -181,5 +183,5 @@ def _in_one_line(error: BaseException, most: int = 3) -> str:
     message = text % tuple(values) if unfinished else str(error)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if len(lines) > most:
-        lines = [line for line in lines if "error" in line.lower()][:most] or lines[-most:]
-    return " | ".join(lines).rstrip(".") or type(error).__name__
+        lines = [line for line in lines if re.search(r"\berror:|\bfatal\b", line)][:most] or lines[-most:]
+    return " | ".join(textwrap.shorten(line, 300) for line in lines).rstrip(".") or type(error).__name__

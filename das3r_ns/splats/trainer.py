@@ -122,10 +122,11 @@ class Das3rTrainer(Trainer):
         reason = backend.obstacle() if on_cuda else backend.expected_obstacle()
         if reason is None or (named and not on_cuda):
             return
-        if named and torch.cuda.is_available():
-            return  # the first picture says that the CPU kernels render it
-        if named:
+        if named and not torch.cuda.is_available():
             raise Das3rExit(f"{reason} Leave out --machine.device-type.")
+        if named:
+            backend.uses_cuda_kernels(self.device)  # says that every step copies
+            return
         backend.say_once(f"{reason} Training runs on the CPU.")
         self.config.machine.device_type = "cpu"
         self.device, self.mixed_precision = "cpu", False  # as nerfstudio's trainer has it on a CPU
