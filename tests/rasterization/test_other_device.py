@@ -89,7 +89,7 @@ def test_a_step_is_the_same_there(make_scene, render_mode, with_backgrounds):
     for kind in range(2):
         assert len(expected[kind]) == len(found[kind])
         for ours, theirs in zip(expected[kind], found[kind], strict=True):
-            assert isinstance(theirs, Remote) and theirs.device == THERE
-            assert torch.equal(ours, theirs.inner)
+            assert isinstance(theirs, Remote) and isinstance(ours, Tensor)
+            assert theirs.device == THERE and torch.equal(ours, theirs.inner)
     assert found[2]["means2d"].device == THERE and not found[2]["means2d"].is_leaf
     assert all(not isinstance(x, Tensor) or isinstance(x, Remote) for x in found[2].values())
