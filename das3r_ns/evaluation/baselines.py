@@ -1,7 +1,7 @@
 """What das3r is compared with: nerfstudio's own splatfacto on das3r's cameras, plain, masked, and with a robust loss.
 
 The models are splatfacto's as they are. Only the environment is changed, and only while a measurement runs
-(:func:`splatfacto_anywhere`): das3r's rasteriser, which is gsplat's where there is CUDA, and stand-ins for what
+(:func:`splatfacto_anywhere`): das3r's rasteriser, which is gsplat's where its kernels are, and stand-ins for what
 splatfacto cannot do without CUDA or a network.
 """
 
@@ -30,6 +30,7 @@ from das3r_ns.data.dataset import Das3rDataManagerConfig
 from das3r_ns.evaluation.bench_data import BenchDataParserConfig
 from das3r_ns.presets import trainer_config
 from das3r_ns.rasterization import rasterization
+from das3r_ns.rasterization.backend import expected_obstacle
 from das3r_ns.splats.camera import view_matrix
 
 Baseline = Literal["splatfacto", "splatfacto-masks", "robust"]
@@ -118,7 +119,7 @@ def splatfacto_anywhere() -> Iterator[None]:
         mock.patch.object(splatfacto, "get_viewmat", view_matrix),
         mock.patch.object(torchmetrics.image.lpip, "LearnedPerceptualImagePatchSimilarity", _NoMetric),
     ]
-    if not torch.cuda.is_available():
+    if expected_obstacle() is not None:  # the baselines train where das3r's default machine does: on the CPU
         patches.append(mock.patch.object(Tensor, "cuda", lambda self, *args, **kwargs: self))
     for patch in patches:
         patch.start()

@@ -1,6 +1,7 @@
 """One rasteriser for every machine: gsplat on CUDA, the same picture and gradients from CPU kernels elsewhere.
 
-``rasterization`` is the one place that picks. Importing this package imports neither gsplat nor numba.
+``rasterization`` is the one place that picks; ``backend`` knows whether gsplat's kernels are there. Where they are not,
+the CPU kernels render a GPU's tensors too. Importing this package imports neither gsplat nor numba.
 """
 
 from typing import Any, Literal
@@ -8,6 +9,8 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from das3r_ns.rasterization.backend import uses_cuda_kernels
 
 __all__ = ["rasterization"]
 
@@ -60,23 +63,24 @@ def rasterization(
         radius_clip: Gaussians whose radius on the image (3 sigma, pixels) is at most this are left out.
         eps2d: variance, pixels squared, added to every splat.
         sh_degree: degree in use, 0 to 4; K may hold more.
-        packed: CUDA only.
+        packed: gsplat's kernels only.
         tile_size: pixels; a splat is cut at the tiles that hold its 3-sigma box.
         backgrounds: what is seen behind, one value per colour and extra channel. Depth has none.
         render_mode: "D" is the sum of weight times depth, "ED" that divided by alpha.
-        sparse_grad: CUDA only.
+        sparse_grad: gsplat's kernels only.
         absgrad: after backward, ``info["means2d"].absgrad`` is the sum over pixels of the size of the gradient.
         rasterize_mode: "antialiased" lowers the opacity of splats by what ``eps2d`` added to their area.
         extra: any values per Gaussian, blended as colours are, without activation.
-        **unsupported: gsplat's remaining arguments: passed on to it on CUDA, refused elsewhere.
+        **unsupported: gsplat's remaining arguments: passed on to its kernels, refused by the others.
 
     Returns:
         Images, whose channels are colours | extra | depth; alphas; and gsplat's info: width, height, n_cameras,
-        radii ``[C, N]`` (0: not seen), means2d ``[C, N, 2]``, depths, ... On the CPU all but means2d carry no gradient.
+        radii ``[C, N]`` (0: not seen), means2d ``[C, N, 2]``, depths, ... From the CPU kernels only means2d carries a
+        gradient. All tensors lie where ``means`` lies.
 
     Raises:
         ValueError: a shape that does not fit, an unknown mode, tensors on different devices.
-        NotImplementedError: an argument that only CUDA supports.
+        NotImplementedError: an argument that only gsplat's kernels support.
     """
     n_extra = 0 if extra is None else extra.shape[-1]
     _check(means, quats, scales, opacities, colors, viewmats, Ks, sh_degree, render_mode, rasterize_mode, extra)
@@ -89,7 +93,7 @@ def rasterization(
         backgrounds = None  # depth alone: gsplat does not look at them either
     if backgrounds is not None and backgrounds.shape != (n_cameras, n_colors + n_extra):
         raise ValueError(f"backgrounds: expected {(n_cameras, n_colors + n_extra)}, got {tuple(backgrounds.shape)}.")
-    if means.is_cuda:
+    if uses_cuda_kernels(means.device):
         from das3r_ns.rasterization.cuda import rasterize_cuda
 
         return rasterize_cuda(
@@ -172,12 +176,12 @@ def _check(
 
 
 def _refuse(packed: bool, sparse_grad: bool, unsupported: dict[str, Any]) -> None:
-    """Raise for what only gsplat's CUDA code can do."""
+    """Raise for what only gsplat's kernels can do."""
     neutral = {"channel_chunk": None, "distributed": False, "camera_model": "pinhole", "covars": None}
     for name in unsupported:
         if name not in neutral:
             raise TypeError(f"rasterization() got an unexpected keyword argument {name!r}.")
-    advice = "on the CPU; use a CUDA device, or leave it out."
+    advice = "by the CPU kernels; use a CUDA device with gsplat's, or leave it out."
     if packed or sparse_grad:
         raise NotImplementedError(f"packed=True and sparse_grad=True are not supported {advice}")
     for name in ("distributed", "camera_model", "covars"):

@@ -48,6 +48,8 @@ def rasterize(
 ) -> tuple[Float[Tensor, "C H W D"], Float[Tensor, "C H W 1"], dict[str, Any]]:
     """Render Gaussians on the CPU; the arguments have been checked by ``rasterization``, which says what they mean.
 
+    Tensors of another device are copied, and what comes out is copied back there, its gradients likewise.
+
     Args:
         colors: values (K = D) or coefficients (K = 3 * bases, by ``settings.sh_degree``); B is 1 or C.
         backgrounds: one value per rendered channel.
@@ -55,20 +57,23 @@ def rasterize(
     Returns:
         Channels colours | extra | depth, not yet divided by the alpha; alphas; and gsplat's info.
     """
+    device = means.device
+    viewmats = viewmats.cpu()
     # The centre of the camera in the world, through gsplat's own route, so that gradients to viewmats agree with it.
     centres = torch.linalg.inv(viewmats)[:, :3, 3] if settings.sh_degree > 0 else viewmats[:, :3, 3].detach()
     inputs = (means, quats, scales, opacities, colors, extra, viewmats, centres, Ks)
-    means2d, splats, radii, depths, lit = _Project.apply(*(x.float().contiguous() for x in inputs), settings)
+    means2d, splats, radii, depths, lit = _Project.apply(*(x.cpu().float().contiguous() for x in inputs), settings)
+    means2d = means2d.to(device)  # the strategies' own: its gradient and absgrad lie beside the Gaussians
     size = (settings.width, settings.height)
     n_channels = (3 if settings.sh_degree >= 0 else colors.shape[2]) + extra.shape[1] + int(settings.with_depth)
-    backgrounds = viewmats.new_zeros(len(viewmats), n_channels) if backgrounds is None else backgrounds
+    backgrounds = viewmats.new_zeros(len(viewmats), n_channels) if backgrounds is None else backgrounds.cpu()
     renders, alphas = _Composite.apply(means2d, splats, depths, lit, backgrounds.float().contiguous(), size, absgrad)
     info = {
         "camera_ids": None,
         "gaussian_ids": None,
-        "radii": radii,
+        "radii": radii.to(device),
         "means2d": means2d,
-        "depths": depths,
+        "depths": depths.to(device),
         "width": settings.width,
         "height": settings.height,
         "tile_size": settings.tile_size,
@@ -76,7 +81,7 @@ def rasterize(
         "tile_height": -(-settings.height // settings.tile_size),
         "n_cameras": viewmats.shape[0],
     }
-    return renders, alphas, info
+    return renders.to(device), alphas.to(device), info
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
@@ -166,7 +171,7 @@ class _Composite(torch.autograd.Function):
     """Blend splats into images.
 
     ``means2d`` is only the way the gradient of the first two columns of ``splats`` (their copy of it) goes: strategies
-    read that gradient, and its ``absgrad``, to find where Gaussians are missing.
+    read that gradient, and its ``absgrad``, to find where Gaussians are missing. It may lie on another device.
     """
 
     @staticmethod
@@ -216,7 +221,7 @@ class _Composite(torch.autograd.Function):
             splat_rows, tile_start, tile_rows, tile_pairs, *tiles, backs, (0,) * n_channels,
             left, ends, tile_stop, v_pixels, v_coverage, pair_sums,
         )  # fmt: skip
-        v_means2d, v_absolute = torch.zeros_like(means2d), torch.zeros_like(means2d)
+        v_means2d, v_absolute = torch.zeros(means2d.shape), torch.zeros(means2d.shape)
         v_splats = torch.zeros_like(splats)
         launch(
             _compositing.gather,
@@ -224,8 +229,8 @@ class _Composite(torch.autograd.Function):
             *_arrays(lit, v_means2d, v_absolute, v_splats),
         )  # fmt: skip
         if ctx.absgrad:
-            means2d.absgrad = v_absolute
+            means2d.absgrad = v_absolute.to(means2d.device)
         v_backgrounds = None
         if ctx.needs_input_grad[4]:
             v_backgrounds = torch.einsum("chwd,chw->cd", v_colours, remaining)
-        return v_means2d, v_splats, None, None, v_backgrounds, None, None
+        return v_means2d.to(means2d.device), v_splats, None, None, v_backgrounds, None, None

@@ -52,18 +52,30 @@ def save_atomically(contents: Mapping[str, Any], path: Path) -> None:
 
     Raises:
         Das3rExit: The folder cannot be written or the disk is full.
+        RuntimeError: The tensors cannot be read, after a failure of the GPU for one.
     """
     # Not beside the checkpoints: nerfstudio takes every name in their folder for one.
     temporary = path.parent.parent / f".{path.name}.{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(contents), temporary)
+        # torch's own writer tells nothing of why a file could not be written; Python's raises the OSError.
+        with temporary.open("wb") as file:
+            torch.save(dict(contents), file)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
+        if (reason := _failure_of_the_disk(error)) is None:
+            raise
         raise Das3rExit(
-            f"The checkpoint {path} cannot be written ({error}). Free some disk space, or choose another folder with "
+            f"The checkpoint {path} cannot be written ({reason}). Free some disk space, or choose another folder with "
             "--output-dir."
         ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _failure_of_the_disk(error: BaseException | None) -> OSError | None:
+    """The OSError that a failed torch.save began with; torch raises a RuntimeError of its own on top of it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error

@@ -20,6 +20,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from das3r_ns.errors import Das3rError, Das3rExit
+from das3r_ns.rasterization import backend
 from das3r_ns.rasterization.cpu_settings import cpu_settings
 from das3r_ns.splats.checkpoints import save_atomically
 from das3r_ns.splats.optimizers import GatedOptimizers, fit_schedules, scale_positions
@@ -33,8 +34,8 @@ INTERRUPTED = 130
 
 
 def default_machine() -> MachineConfig:
-    """CUDA where there is one, else the CPU; nerfstudio's default is CUDA everywhere."""
-    return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
+    """CUDA where gsplat's kernels may be had, else the CPU; nerfstudio's default is CUDA everywhere."""
+    return MachineConfig(device_type="cuda" if backend.expected_obstacle() is None else "cpu")
 
 
 @dataclass
@@ -58,8 +59,10 @@ class Das3rTrainerConfig(TrainerConfig):
         """Write config.yml, the first thing that ns-train does.
 
         Raises:
-            Das3rExit: The folder cannot be made or written.
+            Das3rExit: The folder cannot be made or written, or several GPUs are asked for.
         """
+        # Here, before nerfstudio starts a process for each of them, in which a refusal would be a traceback.
+        _refuse_several_devices(self.machine.num_devices * self.machine.num_machines)
         try:
             super().save_config()
         except OSError as error:
@@ -69,7 +72,19 @@ class Das3rTrainerConfig(TrainerConfig):
 
 
 def _host_was_named() -> bool:
-    return any("websocket-host" in argument.replace("_", "-") for argument in sys.argv[1:])
+    return _was_named("websocket-host")
+
+
+def _was_named(option: str) -> bool:
+    return any(option in argument.replace("_", "-") for argument in sys.argv[1:])
+
+
+def _refuse_several_devices(number: int) -> None:
+    if number > 1:
+        raise Das3rExit(
+            f"das3r trains on one device, not on {number}: each would densify by its own frames, and after that their "
+            "Gaussians no longer correspond. Leave out --machine.num-devices and --machine.num-machines."
+        )
 
 
 class Das3rTrainer(Trainer):
@@ -82,13 +97,15 @@ class Das3rTrainer(Trainer):
     config: Das3rTrainerConfig
 
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
-        """Load the data (running the front end if need be), build the model and its optimizers.
+        """Choose the device, load the data (running the front end if need be), build the model and its optimizers.
 
         Raises:
-            Das3rExit: The data or the checkpoint cannot be used.
+            Das3rExit: The device, the data or the checkpoint cannot be used.
             SystemExit: Ctrl-C.
         """
+        _refuse_several_devices(self.world_size)
         try:
+            self._choose_device()
             super().setup(test_mode)
             if test_mode == "val":
                 self.config.save_config()  # which now says which front end "auto" was
@@ -98,6 +115,21 @@ class Das3rTrainer(Trainer):
             raise Das3rExit(str(error)) from None
         except KeyboardInterrupt:
             _leave("Interrupted before the first step; there is no checkpoint.")
+
+    def _choose_device(self) -> None:
+        """Compile gsplat's kernels if need be; without them, train on the CPU unless the user named the device."""
+        on_cuda, named = torch.device(self.device).type == "cuda", _was_named("device-type")
+        reason = backend.obstacle() if on_cuda else backend.expected_obstacle()
+        if reason is None or (named and not on_cuda):
+            return
+        if named and not torch.cuda.is_available():
+            raise Das3rExit(f"{reason} Leave out --machine.device-type.")
+        if named:
+            backend.uses_cuda_kernels(self.device)  # says that every step copies
+            return
+        backend.say_once(f"{reason} Training runs on the CPU.")
+        self.config.machine.device_type = "cpu"
+        self.device, self.mixed_precision = "cpu", False  # as nerfstudio's trainer has it on a CPU
 
     def setup_optimizers(self) -> Optimizers:
         """Optimizers of all parameter groups; the cameras' is gated."""
@@ -119,7 +151,8 @@ class Das3rTrainer(Trainer):
         self._last_step: int | None = None
         self._interrupted = False
         try:
-            with self._deferred_interrupt(), cpu_settings() if self.device == "cpu" else nullcontext():
+            on_cuda = backend.uses_cuda_kernels(self.device)
+            with self._deferred_interrupt(), nullcontext() if on_cuda else cpu_settings():
                 super().train()
         except KeyboardInterrupt:
             _leave("Interrupted at once; the last checkpoint, if any, is the one of the last save.")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from pathlib import Path
 
 import pytest
 import torch
-from nerfstudio.configs.base_config import ViewerConfig
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from torch.amp.grad_scaler import GradScaler
 
 from das3r_ns.errors import Das3rError, Das3rExit
+from das3r_ns.rasterization import backend
 from das3r_ns.splats.checkpoints import save_atomically
 from das3r_ns.splats.optimizers import GatedOptimizers, das3r_optimizers, fit_schedules, scale_positions
 from das3r_ns.splats.schedulers import PlainDecayConfig
-from das3r_ns.splats.trainer import Das3rTrainerConfig
+from das3r_ns.splats.trainer import Das3rTrainer, Das3rTrainerConfig
 
 DENSIFYING = {"warmup_length": 2, "refine_every": 4, "densify_grad_thresh": 1e-9}
 
@@ -111,9 +113,89 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path):
         save_atomically({"a": 1}, tmp_path / "file" / "models" / "step.ckpt")
 
 
+def test_a_full_disk_is_told_from_a_gpu_that_failed(tmp_path, monkeypatch):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(Das3rExit, match=r"cannot be written \(\[Errno 27\].*Free some disk space"):
+            save_atomically({"a": torch.ones(1_000_000)}, tmp_path / "models" / "step.ckpt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    def failed(*_: object) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", failed)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        save_atomically({"a": torch.ones(2)}, tmp_path / "models" / "step.ckpt")
+    assert [item.name for item in tmp_path.rglob("*")] == ["models"]
+
+
+def test_several_gpus_are_refused_before_nerfstudio_starts_a_process_for_each(tmp_path):
+    config = Das3rTrainerConfig(method_name="das3r", data=tmp_path, output_dir=tmp_path / "out")
+    config.machine.num_devices = 2
+    with pytest.raises(Das3rExit, match="on one device, not on 2"):
+        config.save_config()
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(Das3rExit, match="on one device, not on 2"):
+        Das3rTrainer(config, world_size=2).setup()
+
+
+@pytest.fixture()
+def gpu_without_kernels(monkeypatch):
+    """A machine with a GPU on which gsplat's kernels turn out to be broken when they are compiled."""
+    monkeypatch.setattr(backend, "_said", [])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(backend, "expected_obstacle", lambda: None)
+    monkeypatch.setattr(backend, "obstacle", lambda: "No compiler.")
+
+
+def device_of(trainer: Das3rTrainer, monkeypatch) -> str:
+    """Where the trainer is when the data would be loaded."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise Das3rExit("the data")
+
+    monkeypatch.setattr("nerfstudio.engine.trainer.Trainer.setup", stop)
+    with pytest.raises(Das3rExit, match="the data"):
+        trainer.setup()
+    return str(trainer.device)
+
+
+def test_a_failed_build_moves_the_training_to_the_cpu_before_the_front_end(
+    gpu_without_kernels, tmp_path, monkeypatch, capsys
+):
+    config = Das3rTrainerConfig(method_name="das3r", data=tmp_path, experiment_name="x", timestamp="now")
+    assert config.machine.device_type == "cuda"
+    assert device_of(Das3rTrainer(config), monkeypatch) == "cpu"
+    assert config.machine.device_type == "cpu"
+    assert "No compiler. Training runs on the CPU." in capsys.readouterr().err
+
+
+def test_a_gpu_that_was_named_is_kept(gpu_without_kernels, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ns-train", "das3r", "--machine.device_type", "cuda"])
+    config = Das3rTrainerConfig(
+        method_name="das3r", machine=MachineConfig(device_type="cuda"), experiment_name="x", timestamp="now"
+    )
+    assert device_of(Das3rTrainer(config), monkeypatch) == "cuda:0"
+    assert "No compiler. das3r's CPU kernels render, and copy from the GPU and back." in capsys.readouterr().err
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(Das3rExit, match=r"No compiler\. Leave out --machine\.device-type"):
+        Das3rTrainer(config).setup()
+
+
+def test_where_no_kernels_are_to_be_had_the_cpu_is_the_default(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "12.4")
+    monkeypatch.setattr(backend, "_nvcc", lambda: None)
+    assert Das3rTrainerConfig(method_name="das3r").machine.device_type == "cpu"
+    monkeypatch.setattr(backend, "_nvcc", lambda: Path("/opt/cuda/bin/nvcc"))
+    assert Das3rTrainerConfig(method_name="das3r").machine.device_type == "cuda"
+
+
 def test_defaults_suit_the_machine_and_keep_to_it():
     config = Das3rTrainerConfig(method_name="das3r")
-    assert config.machine.device_type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert config.machine.device_type == ("cpu" if backend.expected_obstacle() else "cuda")
     assert config.viewer.websocket_host == "127.0.0.1"
     config.viewer = ViewerConfig()  # as ns-viewer does
     assert config.viewer.websocket_host == "127.0.0.1"

@@ -75,9 +75,9 @@ def _check(config: BenchConfig) -> None:
 
 
 def _fitting_preset() -> Base:
-    import torch
+    from das3r_ns.rasterization.backend import expected_obstacle
 
-    return "das3r" if torch.cuda.is_available() else "das3r-light"
+    return "das3r" if expected_obstacle() is None else "das3r-light"
 
 
 def _sequences(config: BenchConfig, protocol: Protocol) -> list[str]:

@@ -88,7 +88,8 @@ def free_memory(device: torch.device) -> int:
     if device.type != "cuda":
         return psutil.virtual_memory().available
     reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + reserve
+    index = torch.cuda.current_device() if device.index is None else device.index  # torch before 2.5 wants one
+    return torch.cuda.mem_get_info(index)[0] + reserve
 
 
 def pair_bytes(height: int, width: int, compute: Compute) -> int:
