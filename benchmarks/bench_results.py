@@ -97,6 +97,11 @@ def figure(record: Record, key: str, digits: int, factor: float = 1.0) -> str:
     return "-" if value is None else f"{factor * value:.{digits}f}"
 
 
+def front_end(record: Record) -> str:
+    """Name and version of the front end behind a record."""
+    return f"{record['front_end']} {record['front_end_version']}"
+
+
 def held_out(records: Records, method: str) -> list[str]:
     """Held-out frames beside the published figures, and the means over the sequences that have those."""
     rows, paper, published = [], [], {name: [] for name in PUBLISHED}
@@ -113,12 +118,12 @@ def held_out(records: Records, method: str) -> list[str]:
         shown = [figure(record, "psnr_paper", 2), *("-" if v is None else f"{v:.2f}" for v in theirs)]
         star = "" if record["masks"] == "truth" else " *"
         rest = [figure(record, "psnr_static", 2), figure(record, "ssim", 3), str(record["iterations"])]
-        rows.append([sequence + star, *shown, *rest])
+        rows.append([sequence + star, *shown, *rest, front_end(record)])
     if paper:
         means = [f"**{mean(values):.2f}**" for values in (paper, *published.values())]
-        rows.append([f"**mean of the {len(paper)} published**", *means, "", "", ""])
+        rows.append([f"**mean of the {len(paper)} published**", *means, "", "", "", ""])
     names = [f"{name}, published" for name in PUBLISHED]
-    return table(["sequence", f"psnr_paper, {method}", *names, "psnr_static", "SSIM", "steps"], rows)
+    return table(["sequence", f"psnr_paper, {method}", *names, "psnr_static", "SSIM", "steps", "front end"], rows)
 
 
 def masks_and_plates(records: Records, method: str) -> list[str]:
@@ -135,30 +140,27 @@ def masks_and_plates(records: Records, method: str) -> list[str]:
 
 
 def side_by_side(records: Records) -> list[str]:
-    """All methods on the sequences that more than one was measured on."""
+    """All methods of every sequence, in the order of METHODS."""
     rows = []
     for sequence, of_sequence in records.items():
-        methods = [name for name in METHODS if name in of_sequence]
-        for name in methods if len(methods) > 1 else ():
+        for name in (name for name in METHODS if name in of_sequence):
             record = of_sequence[name]
             shown = [figure(record, key, 2) for key in ("psnr_paper", "psnr_static")] + [figure(record, "ssim", 3)]
             shown += [figure(record, key, 2) for key in ("plate_psnr_hidden", "plate_psnr_static")]
-            rows.append([sequence, f"{name}: {METHODS[name].description}", *shown, str(record["iterations"])])
+            method = f"{name}: {METHODS[name].description}"
+            rows.append([sequence, method, *shown, str(record["iterations"]), front_end(record)])
     columns = ["sequence", "method", "psnr_paper", "psnr_static", "SSIM", "plate, hidden dB", "plate, static dB"]
-    return table([*columns, "steps"], rows) if rows else []
+    return table([*columns, "steps", "front end"], rows)
 
 
 def cost(records: Records, method: str) -> list[str]:
     """CPU time and memory of the front end and of the training."""
     rows = []
     for sequence, of_sequence in records.items():
-        cells = [sequence]
-        for name in (FRONT_END, method):
-            record = of_sequence.get(name, {})
-            cells += [str(record.get(key, "-")) for key in ("frames", "size")] if name == FRONT_END else []
-            cells += [f"{record[key]:.0f}" if key in record else "-" for key in ("cpu_s", "peak_mb")]
-        trained = of_sequence.get(method, {})
-        rows.append([*cells, str(trained.get("gaussians", "-")), str(trained.get("iterations", "-"))])
+        found, trained = of_sequence.get(FRONT_END, {}), of_sequence.get(method, {})
+        used = [f"{record[key]:.0f}" if record else "-" for record in (found, trained) for key in ("cpu_s", "peak_mb")]
+        clip = [str(found.get(key, "-")) for key in ("frames", "size")]
+        rows.append([sequence, *clip, *used, *(str(trained.get(key, "-")) for key in ("gaussians", "iterations"))])
     columns = ["sequence", "frames", "size", "front end, CPU s", "MB", "training, CPU s", "MB", "Gaussians", "steps"]
     return table(columns, rows)
 
@@ -166,23 +168,39 @@ def cost(records: Records, method: str) -> list[str]:
 def bench_text(results: list[dict[str, Any]], method: str = "das3r-light") -> str:
     """The tables of das3r bench, each with where its figures come from."""
     records = all_records(results)
+    compared = {s: {m: r for m, r in of.items() if m in METHODS} for s, of in records.items()}
+    compared = {sequence: of_sequence for sequence, of_sequence in compared.items() if len(of_sequence) > 1}
+    trained, found = _only(records, method), _only(records, FRONT_END)
     shown = [
-        ("Held-out frames", "dB; * = no true masks: the front end's own", held_out(records, method), (method,)),
+        ("Held-out frames", "dB; * = no true masks: the front end's own", held_out(records, method), trained),
         (
             "Masks, cameras, clean plates",
             "hidden: under the true mask, but seen in another frame; the plates are the rendered scene alone",
             masks_and_plates(records, method),
-            (FRONT_END, method),
+            [*found, *trained],
         ),
-        ("Cost", "CPU seconds of all threads; MB: peak memory of the process", cost(records, method), (FRONT_END, method)),
-        ("Methods side by side", "same cameras, resolution and steps", side_by_side(records), tuple(METHODS)),
+        (
+            "Cost",
+            "CPU seconds of all threads; MB: peak memory of the process",
+            cost(records, method),
+            [*found, *trained],
+        ),
+        (
+            "Methods side by side",
+            "same cameras, resolution and steps",
+            side_by_side(compared),
+            [record for of_sequence in compared.values() for record in of_sequence.values()],
+        ),
     ]
     lines: list[str] = []
-    for title, explanation, rows, names in shown:
-        if rows:
-            used = [of_sequence[name] for of_sequence in records.values() for name in names if name in of_sequence]
+    for title, explanation, rows, used in shown:
+        if used:
             lines += [f"**{title}** ({explanation})", "", provenance_line(used), "", *rows, ""]
     return "\n".join(lines).strip()
+
+
+def _only(records: Records, name: str) -> list[Record]:
+    return [of_sequence[name] for of_sequence in records.values() if name in of_sequence]
 
 
 def composites_text(results: list[dict[str, Any]]) -> str:
@@ -216,7 +234,7 @@ def page_text(results: list[dict[str, Any]], method: str = "das3r-light") -> str
             record = of_sequence[method]
             m = record["machine"]
             gpu = "no GPU" if m["gpu"] == "none" else m["gpu"]
-            source = f"{m['processor']}, {m['cores']} cores, {gpu}; {record['front_end']}; {record['date']}"
+            source = f"{m['processor']}, {m['cores']} cores, {gpu}; {front_end(record)}; {record['date']}"
             shown = [figure(record, "psnr_paper", 2), figure(record, "psnr_static", 2), figure(record, "ssim", 3)]
             rows.append([sequence, f"{method}, {record['iterations']} steps", *shown, source])
     columns = ["Sequence", "Method", "psnr_paper", "psnr_static", "SSIM", "Machine, front end, date"]

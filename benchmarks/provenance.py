@@ -14,7 +14,7 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.progress import Progress
 
 Record = Mapping[str, Any]
-"""What was measured; ``date``, ``commit``, ``front_end``, ``front_end_version`` and ``machine`` say where it is from."""
+"""What was measured; ``date``, ``commit``, ``machine``, ``front_end`` and ``front_end_version`` say whence."""
 
 
 def stamp() -> dict[str, Any]:
