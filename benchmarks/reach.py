@@ -6,7 +6,7 @@
 SETS is a folder of sets in the layout that ``das3r demo`` writes (see das3r_ns/evaluation/ground_truth.py). Every
 figure comes from a process of its own, so that its peak memory is its own. What is in the result file already is not
 measured again, unless --fresh; so a run that was interrupted goes on where it was. With --update-docs the result file
-is kept as benchmarks/results/reach.json, and its tables are written into docs/results.md.
+is taken into benchmarks/results/reach.json, whose tables are written into docs/results.md.
 """
 
 from __future__ import annotations
@@ -139,6 +139,13 @@ def measure(job: Job, output_dir: Path) -> dict[str, Any]:
     return {"printed": last} if code == 0 else {"failed": code, "log": str(log), "last": last[-3:]}
 
 
+def keep(results: dict[str, Any], kept: Path = KEPT, page: Path = PAGE) -> None:
+    """Take results into those that are kept, and write the tables of all."""
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    write_json(kept, known | results)
+    update_between_marks(page, "reach", markdown(known | results))
+
+
 def main(arguments: Arguments) -> None:
     """Measure what is missing and print everything."""
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -154,8 +161,7 @@ def main(arguments: Arguments) -> None:
             console.print(f"[red]{job.key} failed; see {results[job.key]['log']}")
     print_report(results, console)
     if arguments.update_docs:
-        write_json(KEPT, results)
-        update_between_marks(PAGE, "reach", markdown(results))
+        keep(results)
 
 
 if __name__ == "__main__":

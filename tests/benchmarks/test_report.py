@@ -1,6 +1,7 @@
 """Tables of the measuring script."""
 
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,6 +62,20 @@ def test_the_page_keeps_what_is_outside_the_marks(report: ModuleType, tmp_path: 
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="reach:begin"):
         report.update_between_marks(page, "reach", report.markdown(RESULTS))
+
+
+def test_what_was_measured_before_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    reach = importlib.import_module("reach")
+    page, kept = tmp_path / "results.md", tmp_path / "results/reach.json"
+    page.write_text("<!-- reach:begin -->\n<!-- reach:end -->\n")
+    reach.keep(RESULTS, kept, page)
+    light = {**COST, "wall_s": 300.0, "checkpoint_mb": 16.4}
+    reach.keep({"machine": MACHINE, "light/room": light, "masks/a": {**RESULTS["masks/a"], "J": 0.75}}, kept, page)
+    assert json.loads(kept.read_text()).keys() == {*RESULTS, "light/room"}
+    text = page.read_text()
+    assert "| room | 300 | 20 | 900 | 16.4 |" in text and "| 0.597 |" in text
+    assert "| 0.750 |" in text and "| 0.500 |" not in text
 
 
 def test_prints(report: ModuleType) -> None:
