@@ -1,9 +1,9 @@
 """Depth of the static scene against the truth: by optical flow alone, and with stereo, in one run.
 
-``python benchmarks/depth.py SET [SET ...] --workspace FOLDER``: each SET is a folder in the layout of ``das3r demo``,
-with ``clean_depth/`` and ``poses.txt``; the front end runs on links to its frames. Counted are the pixels outside the
-true masks at which something was hit; the unit of length is that of the best similarity between true and estimated
-camera centres.
+``python benchmarks/depth.py SET [SET ...] --workspace FOLDER --output OUTPUT.json``: each SET is a folder in the layout
+of ``das3r demo``, with ``clean_depth/`` and ``poses.txt``; the front end runs on links to its frames. Counted are the
+pixels outside the true masks at which something was hit; the unit of length is that of the best similarity between true
+and estimated camera centres.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from workspace import link_video
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.machine import describe_machine, machine_line
 from das3r_ns.evaluation.plates import masks_at, to_size
+from das3r_ns.files import write_json
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.scene.estimate import SceneEstimate
@@ -40,6 +41,8 @@ class Arguments:
     """Folders of the sets."""
     workspace: Path
     """Folder for links and results; what the front end has cached there is deleted first."""
+    output: Path
+    """JSON file to write."""
     long_side: int = 480
     """Longer side, in pixels, at which the front end works."""
 
@@ -62,6 +65,7 @@ def relative_errors(estimate: SceneEstimate, folder: Path) -> Float[np.ndarray, 
 
 def main(arguments: Arguments) -> None:
     """Measure and print a table."""
+    rows = []
     shown = Table("set", "depth", *(f"within {share:.0%}" for share in SHARES), "median error", "front end, s")
     for folder in arguments.sets:
         video = link_video(folder, arguments.workspace / folder.name)
@@ -72,9 +76,13 @@ def main(arguments: Arguments) -> None:
             config = FrontEndConfig(front_end="geometric", long_side=arguments.long_side, stereo=stereo)
             errors = relative_errors(load_or_estimate(video, config).estimate, folder)
             seconds = time.perf_counter() - start
-            shares = [f"{(errors < share).mean():.1%}" for share in SHARES]
+            within = {str(share): round(float((errors < share).mean()), 4) for share in SHARES}
+            median = round(float(np.median(errors)), 4)
             name = "stereo" if stereo else "flow"
-            shown.add_row(folder.name, name, *shares, f"{np.median(errors):.2%}", f"{seconds:.0f}")
+            rows.append({"set": folder.name, "depth": name, "within": within, "median": median})
+            shares = [f"{share:.1%}" for share in within.values()]
+            shown.add_row(folder.name, name, *shares, f"{median:.2%}", f"{seconds:.0f}")
+    write_json(arguments.output, {"machine": describe_machine(), "rows": rows})
     Console().print(shown, machine_line(describe_machine()))
 
 

@@ -19,7 +19,7 @@ from das3r_ns.files import write_json
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.run import load_or_estimate
 
-FIGURES = ("ate_percent", "focal_error", "J", "F")
+FIGURES = ("ate_percent", "focal_error", "J", "F", "recall")
 
 
 @dataclass

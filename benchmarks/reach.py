@@ -5,7 +5,8 @@
 
 SETS is a folder of sets in the layout that ``das3r demo`` writes (see das3r_ns/evaluation/ground_truth.py). Every
 figure comes from a process of its own, so that its peak memory is its own. What is in the result file already is not
-measured again, unless --fresh; so a run that was interrupted goes on where it was.
+measured again, unless --fresh; so a run that was interrupted goes on where it was. With --update-docs the result file
+is taken into benchmarks/results/reach.json, whose tables are written into docs/results.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, Literal
 import torch
 import tyro
 from measure_bad_input import cases
+from provenance import stamp
 from report import markdown, print_report, update_between_marks
 from rich.console import Console
 from workspace import find_sets, link_video
@@ -30,6 +32,8 @@ from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.files import write_json
 
 HERE = Path(__file__).parent
+KEPT = HERE / "results" / "reach.json"
+PAGE = HERE.parent / "docs" / "results.md"
 Part = Literal["frontend", "masks", "plates", "light", "bad-input", "gpu"]
 PARTS: tuple[Part, ...] = ("frontend", "masks", "plates", "light", "bad-input", "gpu")
 LIGHT_SIZE = (480, 270)
@@ -53,8 +57,8 @@ class Arguments:
     """Preset that clean plates are trained with."""
     fresh: bool = False
     """Measure again what has been measured."""
-    update_readme: bool = False
-    """Also write the tables between the marks in README.md."""
+    update_docs: bool = False
+    """Also keep the results in benchmarks/results/ and write the tables between the marks in docs/results.md."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,13 @@ def measure(job: Job, output_dir: Path) -> dict[str, Any]:
     return {"printed": last} if code == 0 else {"failed": code, "log": str(log), "last": last[-3:]}
 
 
+def keep(results: dict[str, Any], kept: Path = KEPT, page: Path = PAGE) -> None:
+    """Take results into those that are kept, and write the tables of all."""
+    known: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    write_json(kept, known | results)
+    update_between_marks(page, "reach", markdown(known | results))
+
+
 def main(arguments: Arguments) -> None:
     """Measure what is missing and print everything."""
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -144,13 +155,13 @@ def main(arguments: Arguments) -> None:
     todo = [job for job in jobs(arguments) if arguments.fresh or "failed" in results.get(job.key, {"failed": None})]
     for number, job in enumerate(todo, 1):
         with console.status(f"{number} of {len(todo)}: {job.key}"):
-            results[job.key] = measure(job, arguments.output_dir)
+            results[job.key] = {**measure(job, arguments.output_dir), **stamp()}
         write_json(path, results)
         if "failed" in results[job.key]:
             console.print(f"[red]{job.key} failed; see {results[job.key]['log']}")
     print_report(results, console)
-    if arguments.update_readme:
-        update_between_marks(HERE.parent / "README.md", "reach", markdown(results))
+    if arguments.update_docs:
+        keep(results)
 
 
 if __name__ == "__main__":

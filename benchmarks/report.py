@@ -1,4 +1,4 @@
-"""Tables of what was measured, for the terminal and for the README."""
+"""Tables of what reach.py measured, for the terminal and for docs/results.md."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from provenance import provenance_line
 from rich.console import Console
 from rich.table import Table as RichTable
 
@@ -23,6 +24,8 @@ class Section:
 
     title: str
     aim: str
+    prefix: str
+    """Of the keys of the results that it shows."""
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -57,11 +60,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markdown(results: Results) -> str:
-    """The tables as Markdown."""
-    lines = [f"Machine: {machine_line(results['machine'])}."]
+    """The tables as Markdown, each with where its figures come from."""
+    lines: list[str] = []
     for section in sections(results):
-        lines += ["", f"**{section.title}** ({section.aim})", "", *table(section.columns, section.rows)]
-    return "\n".join(lines)
+        shown = [record for _, record in _of(results, section.prefix)]
+        lines += [f"**{section.title}** ({section.aim})", "", provenance_line(shown), ""]
+        lines += [*table(section.columns, section.rows), ""]
+    return "\n".join(lines).strip()
 
 
 def sections(results: Results) -> list[Section]:
@@ -91,6 +96,7 @@ def _frontend(results: Results) -> Section:
         "Front end, sets with true cameras",
         "aims: 40 frames of 480x270 under 180 s, memory under 8000 MB, ATE at most 2 % of the path, focal within 10 %, "
         "J at least 0.70",
+        "frontend/",
         ("set", "frames", "size", "wall s", "CPU s", "peak MB", "camera", "ATE %", "focal error %", "J"),
     )
     for name, r in _of(results, "frontend/"):
@@ -105,17 +111,17 @@ def _masks(results: Results) -> Section:
     section = Section(
         "Front end, other sets",
         "aims: mean J over the davis sets at least 0.66, none under 0.40, under 1 s a frame",
-        ("set", "frames", "size", "s a frame", "peak MB", "camera", "J"),
+        "masks/",
+        ("set", "frames", "size", "CPU s", "s a frame", "peak MB", "camera", "J", "F", "recall"),
     )
     records = _of(results, "masks/")
     for name, r in records:
-        cost = (_number(r, "seconds_per_frame", 2), _number(r, "peak_mb", 0))
-        section.rows.append(
-            (name, str(r.get("frames")), r.get("size", "-"), *cost, r.get("camera_kind", "-"), _number(r, "J", 3))
-        )
-    scores = [r["J"] for _, r in records if "J" in r]
-    if scores:
-        section.rows.append((f"mean of {len(scores)}", "", "", "", "", "", f"{mean(scores):.3f}"))
+        cost = (_number(r, "cpu_s", 0), _number(r, "seconds_per_frame", 2), _number(r, "peak_mb", 0))
+        scores = (_number(r, "J", 3), _number(r, "F", 3), _number(r, "recall", 2))
+        section.rows.append((name, str(r.get("frames")), r.get("size", "-"), *cost, r.get("camera_kind", "-"), *scores))
+    judged = [r["J"] for _, r in records if "J" in r]
+    if judged:
+        section.rows.append((f"mean of {len(judged)}", *[""] * 6, f"{mean(judged):.3f}", "", ""))
     return section
 
 
@@ -124,6 +130,7 @@ def _plates(results: Results, part: str) -> Section:
         "Clean plates, dB at the training cameras" + (", on the GPU" if part == "gpu" else ""),
         "hidden: under the true mask but seen static in some frame; static: away from it. Aims: hidden at least 20 and "
         "5 above plain splatfacto, static at most 0.2 below",
+        f"{part}/",
         ("set", "method", "hidden", "plain", "gain", "static", "plain", "gain", "it/s", "wall s", "peak MB"),
     )
     for name, r in _of(results, f"{part}/"):
@@ -144,6 +151,7 @@ def _light(results: Results) -> Section:
     section = Section(
         "ns-train das3r-light from video to checkpoint, start-up and front end included",
         "aim: 40 frames of 480x270 under 900 s",
+        "light/",
         ("set", "wall s", "CPU s", "peak MB", "checkpoint MB"),
     )
     section.rows = [(name, *_cost(r), _number(r, "checkpoint_mb", 1)) for name, r in _of(results, "light/")]
@@ -154,6 +162,7 @@ def _bad_input(results: Results) -> Section:
     section = Section(
         "Bad input to ns-train das3r-light",
         "aims: under 20 s, an exit code that is not 0, no traceback",
+        "bad-input/",
         ("case", "wall s", "CPU s", "exit code", "traceback", "said"),
     )
     for name, r in _of(results, "bad-input/"):
@@ -165,7 +174,8 @@ def _bad_input(results: Results) -> Section:
 
 
 def _rasterizer(results: Results) -> Section:
-    section = Section("Rasteriser", "the CPU kernels against gsplat's CUDA ones on the same Gaussians", ("printed",))
+    aim = "the CPU kernels against gsplat's CUDA ones on the same Gaussians"
+    section = Section("Rasteriser", aim, "gpu/rasterizer", ("printed",))
     record = results.get("gpu/rasterizer", {})
     section.rows = [(line.strip(),) for line in record.get("printed", [])]
     return section

@@ -2,6 +2,6 @@
 
 from das3r_ns.renamed import explain_renamed_modules
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 explain_renamed_modules()

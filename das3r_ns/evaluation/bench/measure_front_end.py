@@ -29,6 +29,7 @@ def measure_front_end(job: Job) -> Record:
     trajectory = figures.pop("trajectory", None)
     return {
         "front_end": estimate.provenance.get("front_end"),
+        "front_end_version": estimate.provenance.get("front_end_version"),
         "camera_kind": estimate.camera_kind,
         "frames": estimate.num_frames,
         "size": f"{estimate.width}x{estimate.height}",

@@ -87,6 +87,7 @@ def measure_splats(job: Job) -> Record:
     return {
         "method": job.method,
         "front_end": estimate.provenance.get("front_end"),
+        "front_end_version": estimate.provenance.get("front_end_version"),
         "iterations": config.max_num_iterations,
         "held_out": [estimate.frame_names[i] for i in held_out.frames],
         "frames": estimate.num_frames,
@@ -145,7 +146,7 @@ def _eval_images(pipeline: Pipeline) -> InputDataset:
 
 
 def _render(job: Job, pipeline: Pipeline, held_out: HeldOut) -> None:
-    """Renders at the given, the carried and, where asked for, the refined poses (see poses.py)."""
+    """Renders at the given, the carried and, where asked for, the refined poses (see held_out_cameras.py)."""
     train_set, eval_set = training_images(pipeline), _eval_images(pipeline)
     at = [eval_set.metadata["frame_indices"].tolist().index(frame) for frame in held_out.frames]
     cameras = eval_set.cameras[torch.tensor(at)]
