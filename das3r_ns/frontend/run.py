@@ -13,7 +13,7 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
-from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge
+from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge
 from das3r_ns.frontend.known.registered import hold
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
@@ -180,16 +180,18 @@ def _estimate(
         progress.say(f"The last {len(names) - len(images)} frames of {clip.path} cannot be decoded and are left out.")
         names = names[: len(images)]
     known = knowledge.load(names, (width, height), progress.say)
-    held = known if own is None else _with_colmap(known, own.estimate, knowledge, root, progress)
+    if own is not None:
+        moves, focal = own.estimate.dynamic_probability, config.known_focal
+        registered = register(clip, moves, focal, root, progress)
+        known = hold(known, registered, own.estimate, clip.size, progress.say)
     front_end = FRONT_ENDS[choice.name]
-    if held is not None:
-        known, module = held, importlib.import_module(front_end.module)
+    if own is not None and known.c2w_cv is None:
+        estimate = own.estimate
+    else:
+        module = importlib.import_module(front_end.module)
         path = config.checkpoint if choice.checkpoint is None else str(choice.checkpoint)
         settings = dataclasses.replace(config, checkpoint=path)
         estimate: SceneEstimate = module.estimate(images, names, settings, progress, known)
-    else:
-        assert own is not None
-        estimate = own.estimate
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,
@@ -205,12 +207,3 @@ def _estimate(
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
     return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, clip.size)
-
-
-def _with_colmap(
-    known: Known, own: SceneEstimate, knowledge: Knowledge, root: Path, progress: Progress
-) -> Known | None:
-    """What is known with COLMAP's cameras, from what does not move in our estimate; None where ours stay."""
-    clip, focal = knowledge.clip, knowledge.config.known_focal
-    registered = register(clip, own.dynamic_probability, focal, root, progress)
-    return hold(registered, own, known, clip.size, progress.say)

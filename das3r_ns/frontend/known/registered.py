@@ -65,32 +65,35 @@ def completed(registered: Registered, own: Float[np.ndarray, "N 4 4"]) -> Float[
 
 
 def hold(
+    known: Known,
     registered: Registered | None,
     own: SceneEstimate,
-    known: Known,
     video_size: tuple[int, int],
     say: Callable[[str], None],
-) -> Known | None:
-    """What is known with COLMAP's cameras; None where it has too few of them, and ours stay.
+) -> Known:
+    """What is known with COLMAP's cameras too, where it registers enough frames; else without poses, as before.
 
     Args:
-        registered: None where there is no model at all.
-        own: Our own cameras of all frames.
-        known: What the user knows besides.
-        video_size: Width and height that the focal is meant at.
+        known: What the user knows, cameras not among it.
+        registered: None where COLMAP has no model at all.
+        own: The scene with our own cameras.
+        video_size: Width and height of the video.
         say: Told what COLMAP did, and which frames were filled in.
+
+    Returns:
+        The same, with what COLMAP did in its provenance either way.
     """
     count, num_registered = own.num_frames, 0 if registered is None else len(registered.frames)
     if registered is None or num_registered < LEAST_SHARE * count:
-        say(f"COLMAP registers {num_registered} of the {count} frames, too few to go by: our own cameras stay.")
-        return None
+        say(f"Cameras: our own, for COLMAP registers {num_registered} of the {count} frames, too few to go by.")
+        return replace(known, provenance={**known.provenance, "colmap": {"registered": num_registered, "held": False}})
     quality = f"{registered.num_points} points, {registered.reprojection_error:.2f} pixels"
-    missing = [name for i, name in enumerate(own.frame_names) if i not in set(registered.frames.tolist())]
+    missing = [own.frame_names[i] for i in sorted(set(range(count)) - set(registered.frames.tolist()))]
     if missing:
         shown = ", ".join(missing[:SHOWN]) + (f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else "")
         say(
-            f"Cameras: COLMAP registers {num_registered} of the {count} frames ({quality}). The others follow the "
-            f"motion of our own cameras: {shown}."
+            f"Cameras: COLMAP's, which registers {num_registered} of the {count} frames ({quality}). The others follow "
+            f"the motion of our own cameras: {shown}."
         )
     else:
         say(f"Cameras: COLMAP's, which registers all {count} frames ({quality}).")
@@ -99,8 +102,8 @@ def hold(
     c2w_cv[0] = np.eye(4)
     pinhole = geo.resize_intrinsics(geo.pinhole(registered.focal, *video_size), video_size, known.size)
     provenance = {
-        "source": "COLMAP",
         "registered": num_registered,
+        "held": True,
         "filled": missing,
         "focal": registered.focal,
         "points": registered.num_points,
@@ -110,5 +113,5 @@ def hold(
         known,
         intrinsics=np.repeat(pinhole[None], count, axis=0),
         c2w_cv=c2w_cv,
-        provenance={**known.provenance, "poses": provenance},
+        provenance={**known.provenance, "colmap": provenance},
     )
