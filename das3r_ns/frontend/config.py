@@ -8,6 +8,8 @@ from typing import Literal
 
 FrontEndName = Literal["auto", "geometric", "monst3r"]
 
+Cameras = Literal["own", "colmap"]
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -59,6 +61,10 @@ class FrontEndConfig:
     known_poses: Path | None = None
     """Cameras where you have them: a transforms.json or the folder of a COLMAP model. They are kept, and only depth and
     what moves are found."""
+    cameras: Cameras = "own"
+    """'own' finds the cameras with the front end. 'colmap' then runs COLMAP (das3r-ns[colmap]) on what does not move,
+    keeps its cameras and finds depth and what moves anew for them; frames that it does not register follow our own
+    cameras, which stay altogether where it registers less than half of the video."""
     refine_masks: Literal["none", "sam2"] = "none"
     """'sam2' sharpens what was found to move with SAM 2 (das3r-ns[sam2]); left out where it is not to be had."""
     sam2_model: str | None = None

@@ -12,7 +12,9 @@ from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge
+from das3r_ns.frontend.known.registered import hold
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -117,8 +119,7 @@ def load_or_estimate(
             f"{cache.FOLDER} folder back as they were, or train again."
         )
     else:
-        progress.say(choice.message)
-        entry = _estimate(knowledge, choice, roots, progress)
+        entry = _compute(knowledge, choice, roots, progress)
     return PreparedScene(data, entry, clip)
 
 
@@ -138,13 +139,38 @@ def _can_refine(config: FrontEndConfig, progress: Progress) -> bool:
     return reason is None
 
 
-def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress: Progress) -> cache.CacheEntry:
-    clip, config = knowledge.clip, knowledge.config
-    for remark in clip.remarks:
+def _compute(knowledge: Knowledge, choice: Choice, roots: list[Path], progress: Progress) -> cache.CacheEntry:
+    """Run the front end; for COLMAP's cameras once with its own, which are stored too, and once with COLMAP's."""
+    own = None
+    if knowledge.config.cameras == "colmap":
+        check_pycolmap()
+    progress.say(choice.message)
+    for remark in knowledge.clip.remarks:
         progress.say(remark)
     root = cache.writable_root(roots)
     if root != roots[0]:
         progress.say(f"{roots[0]} cannot be written; results are kept in {root}.")
+    if knowledge.config.cameras == "colmap":
+        first = knowledge.with_own_cameras()
+        own = _find(roots, first, [choice], progress) or _estimate(first, choice, root, progress)
+    entry = _estimate(knowledge, choice, root, progress, own)
+    progress.print_seconds()
+    return entry
+
+
+def _estimate(
+    knowledge: Knowledge, choice: Choice, root: Path, progress: Progress, own: cache.CacheEntry | None = None
+) -> cache.CacheEntry:
+    """Run the front end and store its result.
+
+    Args:
+        knowledge: What the user knows and wants.
+        choice: Which front end.
+        root: Folder to store in.
+        progress: Where to report.
+        own: The same with our own cameras, where COLMAP's are to take their place.
+    """
+    clip, config = knowledge.clip, knowledge.config
     names = clip.names
     width, height = working_size(clip.size, config.long_side)
     cache.check_space(root, cache.estimate_bytes(len(names), height, width))
@@ -154,10 +180,18 @@ def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress:
         progress.say(f"{clip.path} is damaged: frames that cannot be decoded are left out ({listed(clip.lost)}).")
         names = [name for index, name in zip(clip.indices, names, strict=True) if index not in clip.lost]
     known = knowledge.load(names, (width, height), progress.say)
+    if own is not None:
+        moves, focal = own.estimate.dynamic_probability, config.known_focal
+        registered = register(clip, moves, focal, root, progress)
+        known = hold(known, registered, own.estimate, clip.size, progress.say)
     front_end = FRONT_ENDS[choice.name]
-    module = importlib.import_module(front_end.module)
-    settings = config if choice.checkpoint is None else dataclasses.replace(config, checkpoint=str(choice.checkpoint))
-    estimate: SceneEstimate = module.estimate(images, names, settings, progress, known)
+    if own is not None and known.c2w_cv is None:
+        estimate = own.estimate
+    else:
+        module = importlib.import_module(front_end.module)
+        path = config.checkpoint if choice.checkpoint is None else str(choice.checkpoint)
+        settings = dataclasses.replace(config, checkpoint=path)
+        estimate: SceneEstimate = module.estimate(images, names, settings, progress, known)
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,
@@ -172,6 +206,4 @@ def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress:
     estimate = dataclasses.replace(estimate, provenance=provenance)
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
-    entry = cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, clip.size)
-    progress.print_seconds()
-    return entry
+    return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, clip.size)

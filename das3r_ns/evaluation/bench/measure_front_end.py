@@ -33,6 +33,7 @@ def measure_front_end(job: Job) -> Record:
         "camera_kind": estimate.camera_kind,
         "frames": estimate.num_frames,
         "size": f"{estimate.width}x{estimate.height}",
+        "colmap": estimate.provenance.get("known", {}).get("colmap"),
         "figures": {name: value for name, value in figures.items() if np.isfinite(value)},
         **used,
         # Of the run that computed it: where the cache had it, this one took no time.

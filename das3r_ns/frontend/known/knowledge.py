@@ -22,6 +22,9 @@ from das3r_ns.video.image_folder import file_digest
 FOCAL_RANGE = (0.2, 20.0)
 """Focals over the longer side of the picture that can be meant: fields of view from 136 to 3 degrees."""
 
+COLMAP_VERSION = 1
+"""Of how COLMAP is run and what is made of its cameras: raised whenever results change. Part of the cache key."""
+
 MAX_MISSING = 0.1
 """Share of the frames that may be without a known pose; they are left out."""
 
@@ -95,6 +98,8 @@ class Knowledge:
             settings["known_focal"] = self.config.known_focal
         if self.cameras is not None:
             settings["known_poses"] = [file_digest(file).hex() for file in self.cameras.files]
+        if self.config.cameras == "colmap":
+            settings["cameras"] = ["colmap", COLMAP_VERSION]
         if self.refines:
             settings |= {"refine_masks": self.config.refine_masks, "sam2_model": self.config.sam2_model}
         return settings
@@ -107,6 +112,10 @@ class Knowledge:
     def unrefined(self) -> Knowledge:
         """The same where masks cannot be refined."""
         return replace(self, config=replace(self.config, refine_masks="none"))
+
+    def with_own_cameras(self) -> Knowledge:
+        """The same before COLMAP has run."""
+        return replace(self, config=replace(self.config, cameras="own"))
 
     @property
     def messages(self) -> list[str]:
@@ -176,6 +185,11 @@ def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
         )
     if config.known_focal is not None:
         _check_focal(config.known_focal, clip.size)
+    if config.known_poses is not None and config.cameras == "colmap":
+        raise Das3rError(
+            f"Cameras cannot be both those of {config.known_poses} (--known-poses) and COLMAP's (--cameras colmap): "
+            "leave out one of the two."
+        )
     cameras, left_out = None, ()
     if config.known_poses is not None:
         cameras = read_cameras(config.known_poses)

@@ -1,0 +1,251 @@
+"""Our own cameras beside COLMAP's: accuracy, time, and what the splats make of them.
+
+    python benchmarks/cameras.py --data SETS --clips CLIP [CLIP ...]            # the cameras, on every set and clip
+    python benchmarks/cameras.py --data SETS --clips CLIP [CLIP ...] --train    # held-out frames on both as well
+
+SETS is a folder of sets in the layout that ``das3r demo`` writes, a CLIP one such set elsewhere. The figures go to
+benchmarks/results/cameras.json, with what they were measured on, and the table from there to docs/results.md. Every
+measurement is one of das3r bench, in a process of its own; what a run has measured the next one does not measure again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import get_args
+
+import tyro
+from report import table, update_between_marks
+from workspace import find_sets
+
+from das3r_ns.evaluation.bench.config import BenchConfig
+from das3r_ns.evaluation.bench.job import Job, Record
+from das3r_ns.evaluation.bench.run import in_own_process, run_bench
+from das3r_ns.evaluation.bench.tables import FRONT_END
+from das3r_ns.evaluation.machine import machine_line
+from das3r_ns.files import write_json
+from das3r_ns.frontend.choice import FRONT_ENDS
+from das3r_ns.frontend.config import Cameras, FrontEndConfig
+from das3r_ns.progress import Progress
+
+HERE = Path(__file__).parent
+MARK = "cameras"
+METHOD = "das3r-light"
+TITLES: dict[Cameras, str] = {"own": "own", "colmap": "COLMAP"}
+KEPT = ("figures", "frames", "size", "camera_kind", "colmap", "seconds", "iterations", "failed")
+STAMP = ("front_end", "front_end_version", "date", "commit", "machine")
+Records = Mapping[str, Mapping[str, Record]]
+"""Set -> ``own`` and ``colmap`` (the front end), ``own/das3r-light`` and ``colmap/das3r-light`` (held-out frames)."""
+
+
+@dataclass
+class Arguments:
+    """Measure our own cameras and COLMAP's, and write the table."""
+
+    data: Path | None = None
+    """Folder of the sets; none if not given."""
+    clips: tuple[Path, ...] = ()
+    """Further sets, by their folders; a folder called truth bears the name of the one it lies in."""
+    sets: tuple[str, ...] = ()
+    """Names of those to measure; all if none is named."""
+    cameras: tuple[Cameras, ...] = get_args(Cameras)
+    """Whose cameras to measure. COLMAP's need our own first, for the masks."""
+    train: bool = False
+    """Also train das3r-light on both, where COLMAP registers every frame, and measure held-out frames."""
+    max_num_iterations: int | None = None
+    """Steps of every training; those of das3r-light if not given."""
+    workspace: Path = Path("results/cameras")
+    """Folder for links to the sets, the front end's results, logs and trained runs."""
+    results: Path = HERE / "results" / "cameras.json"
+    """File for the figures; what it holds of other sets stays."""
+    output: Path = HERE.parent / "docs" / "results.md"
+    """Markdown file for the table, between its marks; they are appended where they are missing."""
+    fresh: bool = False
+    """Measure again what has been measured."""
+
+
+def linked_sets(arguments: Arguments, folder: Path) -> list[str]:
+    """Links to all sets in one folder; their names, as far as asked for.
+
+    Raises:
+        SystemExit: There is no set, or none of a name that was asked for.
+    """
+    sources = {} if arguments.data is None else {name: arguments.data / name for name in find_sets(arguments.data)}
+    for clip in arguments.clips:
+        if not (clip / "frames").is_dir():
+            raise SystemExit(f"{clip} is no set: it has no folder frames/.")
+        sources[clip.resolve().parent.name if clip.resolve().name == "truth" else clip.resolve().name] = clip
+    if not sources:
+        raise SystemExit("Name a folder of sets (--data) or single ones (--clips).")
+    if unknown := set(arguments.sets) - set(sources):
+        raise SystemExit(f"No such set: {', '.join(sorted(unknown))}. There are: {', '.join(sources)}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [name for name in sources if not arguments.sets or name in arguments.sets]
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(sources[name].resolve())
+    return names
+
+
+def measure(arguments: Arguments, sets: Path, names: list[str]) -> dict[str, dict[str, Record]]:
+    """Everything asked for, set after set within each kind of cameras, ours first."""
+    records: dict[str, dict[str, Record]] = {name: {} for name in names}
+    for cameras in sorted(arguments.cameras, key=get_args(Cameras).index):
+        for name, of_set in _bench(arguments, sets, cameras, names, train=False).items():
+            records[name][cameras] = of_set[FRONT_END]
+    if arguments.train:
+        registered = [name for name in names if all_registered(records[name].get("colmap", {}))]
+        for cameras in arguments.cameras if registered else ():
+            for name, of_set in _bench(arguments, sets, cameras, registered, train=True).items():
+                records[name][f"{cameras}/{METHOD}"] = of_set[METHOD]
+    return records
+
+
+def _bench(
+    arguments: Arguments, sets: Path, cameras: Cameras, names: list[str], train: bool
+) -> dict[str, dict[str, Record]]:
+    # A new version of the front end measures anew; both kinds of cameras share the front end's cache.
+    version = arguments.workspace.resolve() / f"geometric-{FRONT_ENDS['geometric'].version}"
+    (version / "videos").mkdir(parents=True, exist_ok=True)
+    output = version / cameras
+    output.mkdir(exist_ok=True)
+    if not (output / "videos").exists():
+        (output / "videos").symlink_to(version / "videos")
+    config = BenchConfig(
+        "folder",
+        sets,
+        output,
+        methods=(METHOD,) if train else (),
+        sequences=tuple(names),
+        front_end_only=not train,
+        max_iterations=arguments.max_num_iterations,
+        base=METHOD,
+        fresh=arguments.fresh,
+        front_end=FrontEndConfig(front_end="geometric", long_side=0, cameras=cameras),
+    )
+    return run_bench(config, Progress(), _measure)["records"]
+
+
+def _measure(job: Job) -> Record:
+    return {**in_own_process(job), "front_end_version": FRONT_ENDS["geometric"].version, "commit": commit()}
+
+
+def commit() -> str:
+    """Of this checkout, short, with ``-dirty`` where files were changed since; ``unknown`` outside of git."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=7"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def all_registered(record: Record) -> bool:
+    """Whether COLMAP registered every frame."""
+    return "failed" not in record and bool(record.get("colmap")) and record["colmap"]["registered"] == record["frames"]
+
+
+def kept(record: Record) -> Record:
+    """What stays of a record in the file: no pictures, and nothing that names a folder of this machine."""
+    slim = {key: record[key] for key in (*KEPT, *STAMP) if record.get(key) is not None}
+    if "failed" in slim:
+        slim["failed"] = True
+    return slim
+
+
+def text(records: Records) -> str:
+    """The table, under what it was measured on."""
+    rows = [_row(name, of_set, cameras) for name, of_set in records.items() for cameras in TITLES if cameras in of_set]
+    columns = ["set", "frames", "cameras", "registered", "ATE %", "RPE, degrees", "focal error %", "J", "s"]
+    shown = table([*columns, "psnr_static", "SSIM", "steps"], rows)
+    every = [record for of_set in records.values() for record in of_set.values() if "failed" not in record]
+    return "\n".join([_provenance(every), "", *shown, *_means(records)])
+
+
+def _row(name: str, of_set: Mapping[str, Record], cameras: Cameras) -> list[str]:
+    record, trained = of_set[cameras], of_set.get(f"{cameras}/{METHOD}", {})
+    if "failed" in record:
+        return [name, "-", TITLES[cameras], "failed", *["-"] * 8]
+    registered, own = record.get("colmap") or {}, record["camera_kind"]
+    seconds = sum(record["seconds"].values())
+    if cameras == "colmap":  # it read the run with our own cameras from the cache
+        seconds += sum(of_set.get("own", {}).get("seconds", {}).values())
+    which = "-" if cameras == "own" else f"{registered['registered']}" + ("" if registered["held"] else ", ours stay")
+    figures = [_figure(record, "ate_percent", 3), _figure(record, "rpe_r", 3)]
+    figures += [_figure(record, "focal_error", 1, 100), _figure(record, "J", 3)]
+    held_out = [_figure(trained, "psnr_static", 2), _figure(trained, "ssim", 3), str(trained.get("iterations", "-"))]
+    title = TITLES[cameras] + ("" if own == "general" else f" ({own})")
+    return [name, str(record["frames"]), title, which, *figures, f"{seconds:.0f}", *held_out]
+
+
+def _figure(record: Record, key: str, digits: int, factor: float = 1.0) -> str:
+    value = record.get("figures", {}).get(key)
+    return "-" if value is None else f"{factor * value:.{digits}f}"
+
+
+def _means(records: Records) -> list[str]:
+    """Static PSNR on both cameras over the sets that have it, and where ours fall behind most."""
+    keys = [f"{cameras}/{METHOD}" for cameras in TITLES]
+    both = {
+        name: [of_set[key]["figures"]["psnr_static"] for key in keys]
+        for name, of_set in records.items()
+        if all("psnr_static" in of_set.get(key, {}).get("figures", {}) for key in keys)
+    }
+    if not both:
+        return []
+    own, colmap = (mean(values) for values in zip(*both.values(), strict=True))
+    worst = min(both, key=lambda name: both[name][0] - both[name][1])
+    gap = both[worst][0] - both[worst][1]
+    return [
+        "",
+        f"psnr_static, mean of the {len(both)} sets that COLMAP registers whole: {own:.2f} on our own cameras, "
+        f"{colmap:.2f} on COLMAP's; the least of the differences is {gap:+.2f}, {worst}.",
+    ]
+
+
+def _provenance(records: Iterable[Record]) -> str:
+    known = sorted(records, key=lambda record: record["date"])
+    if not known:
+        return "Nothing could be measured."
+    when = " to ".join(dict.fromkeys((known[0]["date"], known[-1]["date"])))
+    commits = ", ".join(dict.fromkeys(record["commit"] for record in known))
+    front_ends = "; ".join(dict.fromkeys(f"{r['front_end']}, version {r['front_end_version']}" for r in known))
+    machines = "; ".join(dict.fromkeys(machine_line(record["machine"]) for record in known))
+    return f"Measured {when}. Commit: {commits}. Front end: {front_ends}. Machine: {machines}."
+
+
+def write_table(path: Path, markdown: str) -> None:
+    """Put the table between its marks; append a section with them where they are missing."""
+    before = path.read_text() if path.is_file() else "# Results\n"
+    if f"<!-- {MARK}:begin -->" not in before:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{before.rstrip()}\n\n{SECTION}\n\n<!-- {MARK}:begin -->\n<!-- {MARK}:end -->\n")
+    update_between_marks(path, MARK, markdown)
+
+
+SECTION = """## Cameras: our own and COLMAP's
+
+`python benchmarks/cameras.py --data SETS --clips CLIP ... --train`. COLMAP sees the frames at the size of the video
+without what our front end found to move; frames that it does not register follow our own cameras, and where it
+registers less than half of them ours stay. Seconds are those of the whole front end, COLMAP's own pass included.
+psnr_static and SSIM: held-out frames of das3r-light, on the sets that COLMAP registers whole."""
+
+
+def main(arguments: Arguments) -> None:
+    """Measure what is missing, keep the figures, write the table."""
+    sets = arguments.workspace.resolve() / "sets"
+    found = measure(arguments, sets, linked_sets(arguments, sets))
+    records = json.loads(arguments.results.read_text())["records"] if arguments.results.is_file() else {}
+    for name, of_set in found.items():
+        records[name] = {**records.get(name, {}), **{key: kept(record) for key, record in of_set.items()}}
+    records = {name: records[name] for name in sorted(records)}
+    write_json(arguments.results, {"records": records})
+    write_table(arguments.output, text(records))
+    print(text(records))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
