@@ -90,8 +90,8 @@ def say_once(line: str) -> None:
     """Tell the user what became of the GPU; a process says one such line, the first."""
     with _lock:
         if not _said:
+            _said.append(line)
             Progress().say(line)
-        _said.append(line)
 
 
 def _remedy() -> str:
