@@ -7,22 +7,53 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
-import torch
-from jaxtyping import UInt8
 
 # Weights that a developer has downloaded must not change which front end "auto" takes in the tests.
 os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "das3r-tests-have-no-weights")
+if IN_WORKER := "PYTEST_XDIST_WORKER" in os.environ:
+    # One thread each, of torch, of the rasteriser, which asks torch, and of OpenCV; their subprocesses inherit it.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+
+import cv2
+import numpy as np
+import torch
+from filelock import FileLock
+from jaxtyping import UInt8
+from numba.core.dispatcher import Dispatcher
 
 from das3r_ns.demo.write import write_demo
 from das3r_ns.scene.estimate import SceneEstimate
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: nobody waits at the end for the worker that got the longest one last."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=IN_WORKER)
+def compile_in_turn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers compile one after the other: what one has compiled the others find in numba's cache.
+
+    And the cache stays whole: processes that add to the index of one function at once lose each other's entries.
+    """
+    lock = FileLock(tmp_path_factory.getbasetemp().parent / "compiling.lock")
+    compile_alone = Dispatcher.compile
+
+    def compile_locked(self: Dispatcher, sig: Any) -> object:
+        with lock:
+            return compile_alone(self, sig)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", compile_locked)
+        yield
 
 
 @dataclass(frozen=True)
