@@ -16,8 +16,9 @@ RUN := $(OUT)/demo/das3r-light/run
 SHEET := $(OUT)/sheet.png
 PLY := $(OUT)/splat.ply
 
-# The tests run on one thread each, so a worker for each core; the files with slow tests come first.
-WORKERS := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# The tests run on one thread each, so a worker for each core; the files with slow tests come first. A worker that hangs
+# or crashes is not started again: it would meet the same test.
+WORKERS := --numprocesses logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all demo test format clean FORCE
 .DELETE_ON_ERROR:
