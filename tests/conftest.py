@@ -118,6 +118,12 @@ def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> 
     ) -> SceneEstimate:
         runs.append(len(names))
         truth = demo_video.estimate
+        if len(names) < truth.num_frames:  # a strict measurement holds some out
+            chosen = [truth.frame_names.index(Path(name).stem) for name in names]
+            arrays = ("c2w_cv", "intrinsics", "depth", "confidence", "dynamic_probability")
+            truth = dataclasses.replace(
+                truth, frame_names=names, **{name: getattr(truth, name)[chosen] for name in arrays}
+            )
         assert images.shape[1:3] == (truth.height, truth.width)
         return dataclasses.replace(truth, frame_names=names, provenance={"oracle": True})
 
