@@ -29,6 +29,7 @@ from jaxtyping import UInt8
 from numba.core.dispatcher import Dispatcher
 
 from das3r_ns.demo.write import write_demo
+from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 
 
@@ -103,15 +104,28 @@ def read_demo_folder() -> Callable[[Path], DemoVideo]:
 
 
 @pytest.fixture(scope="session")
-def demo_video(tmp_path_factory: pytest.TempPathFactory) -> DemoVideo:
-    """Twelve frames of 160 x 90."""
-    return read_demo(write_demo(tmp_path_factory.mktemp("demo") / "room", num_frames=12, width=160, height=90))
+def demo_video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoVideo]:
+    """Twelve frames of 160 x 90; all tests share the folder, so none writes into it."""
+    video = read_demo(write_demo(tmp_path_factory.mktemp("demo") / "room", num_frames=12, width=160, height=90))
+    yield video
+    written = list(video.folder.rglob("*.das3r"))
+    assert not written, f"A test has stored results in the folder that all tests share: {written}"
 
 
 @pytest.fixture()
-def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Replaces the geometric front end by one that knows the demo's truth; the list counts its runs."""
+def oracle_front_end(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replaces the geometric front end by one that knows the demo's truth; the list counts its runs.
+
+    Results for the shared frames of the demo are stored apart from them, for this test alone.
+    """
     runs: list[int] = []
+    cache_roots = cache.cache_roots
+
+    def roots(clip_path: Path) -> list[Path]:
+        shared = clip_path.is_relative_to(demo_video.folder)
+        return [tmp_path / "cache-of-the-demo"] * 2 if shared else cache_roots(clip_path)
+
+    monkeypatch.setattr(cache, "cache_roots", roots)
 
     def estimate(
         images: np.ndarray, names: list[str], config: object, progress: object, known: object
@@ -140,7 +154,6 @@ def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.Monk
 
     from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
     from das3r_ns.data.dataset import Das3rDataManagerConfig
-    from das3r_ns.scene import cache
     from das3r_ns.splats.config import Das3rModelConfig, PaperModelConfig
     from das3r_ns.splats.optimizers import das3r_optimizers, paper_optimizers
     from das3r_ns.splats.trainer import Das3rTrainer, Das3rTrainerConfig
