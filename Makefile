@@ -1,5 +1,5 @@
 # make demo    set up, write a demo video, train on it, export the splats and a picture sheet
-# make test    set up, check the style and the types, run the tests
+# make test    set up, check the style, the rooms and the types, run the tests
 # make         set up only
 # Everything happens in .venv; the first call fills it (some minutes, about 4 GB), later calls find it ready.
 
@@ -15,6 +15,10 @@ STEPS := 1500
 RUN := $(OUT)/demo/das3r-light/run
 SHEET := $(OUT)/sheet.png
 PLY := $(OUT)/splat.ply
+
+# The tests run on one thread each, so a worker for each core; the files with slow tests come first. A worker that hangs
+# or crashes is not started again: it would meet the same test.
+WORKERS := --numprocesses logical --maxprocesses 4 --max-worker-restart 0 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all demo test format clean FORCE
 .DELETE_ON_ERROR:
@@ -35,8 +39,9 @@ $(READY): pyproject.toml constraints.txt scripts/torchvision_cpu_shim.py scripts
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest -m 'not full_size'
+	$(BIN)/python -m pytest -m 'not full_size' $(WORKERS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -15,6 +15,8 @@ import av
 import cv2
 import numpy as np
 import pytest
+import tyro
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 from nerfstudio.scripts import train
 
 from das3r_ns.errors import Das3rError
@@ -152,10 +154,14 @@ def test_an_unusable_video(write: Callable[[Path], Path], expected: str, tmp_pat
     assert str(folder) in message
 
 
-def test_no_data(tmp_path: Path) -> None:
-    message = ns_train(None, tmp_path / "outputs")
-    assert_one_paragraph(message)
-    assert "--data" in message
+def test_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in a script nor on the command line."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        train.main(tyro.cli(AnnotatedBaseConfigUnion, args=["das3r-light"]))
+    for message in (ns_train(None, tmp_path / "outputs"), str(left.value.code)):
+        assert_one_paragraph(message)
+        assert "--data" in message
 
 
 @pytest.mark.parametrize(
@@ -226,11 +232,10 @@ def test_the_error_is_still_ours_for_those_who_catch_it(tmp_path: Path) -> None:
         parser.setup().get_dataparser_outputs("train")
 
 
-@pytest.mark.parametrize("arguments", [["--data", "no_such_video.mp4"], []], ids=["missing", "none"])
-def test_the_real_command(arguments: list[str], tmp_path: Path) -> None:
+def test_the_real_command(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("ns-train")), "das3r-light", *arguments],
+        [str(Path(sys.executable).with_name("ns-train")), "das3r-light", "--data", "no_such_video.mp4"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

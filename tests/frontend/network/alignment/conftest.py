@@ -32,10 +32,16 @@ class AlignScene:
     focal: float
 
 
+@pytest.fixture(scope="session")
+def align_inputs() -> dict[str, np.ndarray]:
+    """What the official aligner was run on."""
+    return dict(np.load(REFERENCE / "align_inputs.npz"))
+
+
 @pytest.fixture()
-def align_scene() -> AlignScene:
+def align_scene(align_inputs: dict[str, np.ndarray]) -> AlignScene:
     """12 frames of 64 x 48, 70 directed pairs with 1 % noise, a moving ball, exact flow; fresh for each test."""
-    stored = np.load(REFERENCE / "align_inputs.npz")
+    stored = {name: values.copy() for name, values in align_inputs.items()}
     pairs = [(int(i), int(j)) for i, j in stored["edges"]]
     names = ("pts1", "pts2", "conf1", "conf2", "dynamic_mask1")
     predictions = PairPredictions(pairs, *(torch.from_numpy(stored[name]) for name in names))

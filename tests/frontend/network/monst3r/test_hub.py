@@ -24,6 +24,7 @@ from das3r_ns.frontend.network.monst3r.checkpoints import official_name
 from das3r_ns.frontend.network.monst3r.verification import verify_checkpoint
 from das3r_ns.progress import Progress
 
+DOWNLOAD = ["--download", "das3r"]
 SMALL_HEADS = """
 from das3r_ns.frontend.network.monst3r import dpt
 from das3r_ns.frontend.network.monst3r import heads
@@ -77,9 +78,13 @@ def keep(cache: Path, name: str, files: dict[str, bytes]) -> Path:
     return snapshot
 
 
-def das3r(endpoint: str, home: Path, *args: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, for the library reads its settings when it is imported."""
-    code = f"{SMALL_HEADS}\nfrom das3r_ns.cli.main import entrypoint\nentrypoint({list(args)!r})"
+def weights(endpoint: str, home: Path, *commands: list[str], **more: str) -> subprocess.CompletedProcess[str]:
+    """`das3r weights` in a process of its own, for the library reads its settings when it is imported.
+
+    Commands follow each other until one fails.
+    """
+    calls = "\n".join(f"entrypoint({['weights', *command]!r})" for command in commands)
+    code = f"{SMALL_HEADS}\nfrom das3r_ns.cli.main import entrypoint\n{calls}"
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1", **more}
     environment = {name: value for name, value in environment.items() if name not in ("HF_HUB_CACHE", "HF_HUB_OFFLINE")}
     environment |= more
@@ -89,7 +94,7 @@ def das3r(endpoint: str, home: Path, *args: str, **more: str) -> subprocess.Comp
 def test_downloads_goes_on_after_an_interruption_and_verifies(server, tmp_path: Path) -> None:
     home, size = tmp_path / "home", len(server.files["model.safetensors"])
     server.break_after = size // 2
-    first = das3r(server.endpoint, home, "weights", "--download", "das3r")
+    first = weights(server.endpoint, home, DOWNLOAD)
     assert first.returncode == 1
     assert "broke off" in first.stderr and "What has arrived is kept" in first.stderr
     assert "Traceback" not in first.stderr
@@ -99,7 +104,7 @@ def test_downloads_goes_on_after_an_interruption_and_verifies(server, tmp_path: 
 
     server.break_after = None
     server.requests.clear()
-    second = das3r(server.endpoint, home, "weights", "--download", "das3r")
+    second = weights(server.endpoint, home, DOWNLOAD)
     assert second.returncode == 0, second.stderr
     bodies = [(name, part) for method, name, part in server.requests if method == "GET" and name in server.files]
     assert sorted(bodies) == [("config.json", ""), ("model.safetensors", f"bytes={size // 2}-")]
@@ -108,9 +113,8 @@ def test_downloads_goes_on_after_an_interruption_and_verifies(server, tmp_path: 
 
     # From here on nothing needs the hub.
     server.requests.clear()
-    for args in (("--download", "das3r"), ("--verify", "das3r"), ()):
-        third = das3r(server.endpoint, home, "weights", *args, HF_HUB_OFFLINE="1")
-        assert third.returncode == 0, third.stderr
+    third = weights(server.endpoint, home, DOWNLOAD, ["--verify", "das3r"], [], HF_HUB_OFFLINE="1")
+    assert third.returncode == 0, third.stderr
     assert not server.requests
     assert "at hand in" in third.stdout and third.stdout.count("not at hand") == 2
 
@@ -119,22 +123,22 @@ def test_a_file_that_arrives_damaged_is_not_kept(server, tmp_path: Path) -> None
     home = tmp_path / "home"
     size = len(server.files["model.safetensors"])
     server.break_after = size // 2
-    assert das3r(server.endpoint, home, "weights", "--download", "das3r").returncode == 1
+    assert weights(server.endpoint, home, DOWNLOAD).returncode == 1
     part = next(home.rglob("*.incomplete"))
     part.write_bytes(bytes(size // 2))
     server.break_after = None
-    result = das3r(server.endpoint, home, "weights", "--download", "das3r")
+    result = weights(server.endpoint, home, DOWNLOAD)
     assert result.returncode == 1 and "not the file it should be" in result.stderr
     assert not list(home.rglob("*.incomplete")) and not list(home.rglob("model.safetensors"))
 
 
 def test_nothing_is_downloaded_offline_or_from_a_hub_out_of_reach(server, tmp_path: Path) -> None:
-    offline = das3r(server.endpoint, tmp_path, "weights", "--download", "das3r", HF_HUB_OFFLINE="1")
+    offline = weights(server.endpoint, tmp_path, DOWNLOAD, HF_HUB_OFFLINE="1")
     assert offline.returncode == 1 and "HF_HUB_OFFLINE" in offline.stderr
     assert not server.requests
-    unreachable = das3r("http://127.0.0.1:9", tmp_path, "weights", "--download", "das3r")
+    unreachable = weights("http://127.0.0.1:9", tmp_path, DOWNLOAD)
     assert unreachable.returncode == 1 and "the hub does not give it" in unreachable.stderr
-    unknown = das3r(server.endpoint, tmp_path, "weights", "--download", "monst3r")
+    unknown = weights(server.endpoint, tmp_path, ["--download", "monst3r"])
     assert unknown.returncode == 1 and "the hub does not give it" in unknown.stderr
     for result in (offline, unreachable, unknown):
         assert len(result.stderr.strip().splitlines()) == 1
