@@ -66,9 +66,10 @@ def take_in(source: Path, results: Path = RESULTS) -> Path:
     made_by = stamp()
     if "records" in result:
         kind, name = "bench", source.resolve().name if source.is_dir() else path.stem
-        for of_sequence in result["records"].values():
-            for record in of_sequence.values():
-                record.setdefault("commit", made_by["commit"])
+        for record in (record for of_sequence in result["records"].values() for record in of_sequence.values()):
+            if "failed" not in record and "front_end_version" not in record:
+                raise SystemExit(f"{path} is of das3r 0.1, which did not say which front end it had: measure again.")
+            record.setdefault("commit", made_by["commit"])
     elif "psnr_static_to_frame" in result or "rows" in result:
         kind, name = "depth" if "rows" in result else "composites", path.stem
         result = {**made_by, **result}

@@ -93,6 +93,10 @@ def test_what_is_taken_in_says_where_it_comes_from(module: ModuleType, results: 
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(SystemExit, match="no table shows it"):
         module.take_in(tmp_path / "other.json", tmp_path / "results")
+    del results[1]["records"]["clip"]["das3r-light"]["front_end_version"]
+    (tmp_path / "older.json").write_text(json.dumps(results[1]))
+    with pytest.raises(SystemExit, match="measure again"):
+        module.take_in(tmp_path / "older.json", tmp_path / "results")
     with pytest.raises(SystemExit, match="not there"):
         module.take_in(tmp_path / "missing.json", tmp_path / "results")
 
