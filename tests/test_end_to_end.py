@@ -33,11 +33,11 @@ class Run:
     ply: Path
 
 
-def command(*arguments: str | Path, folder: Path) -> str:
-    """Run one of nerfstudio's commands; returns what it printed."""
+def command(*arguments: str | Path, folder: Path, cache: Path | None = None) -> str:
+    """Run one of nerfstudio's commands in a folder; returns what it printed."""
     name, *rest = map(str, arguments)
     program = str(Path(sys.executable).with_name(name))
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache or folder / "cache")}
     done = subprocess.run([program, *rest], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-3000:]
@@ -51,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     demo = write_demo(folder / "room", num_frames=24, width=240, height=136)
     arguments = [
         "--data",
-        str(demo / "frames"),
+        "room/frames",
         "--output-dir",
         "out",
         "--experiment-name",
@@ -64,7 +64,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     printed = command("ns-train", "das3r-light", *arguments, folder=folder)
     assert "Front end: geometric" in printed
     config = folder / "out" / "room" / "das3r-light" / "run" / "config.yml"
-    printed = command("ns-export", "gaussian-splat", "--load-config", config, "--output-dir", "ply", folder=folder)
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    arguments = ("--load-config", config, "--output-dir", folder / "ply")
+    printed = command("ns-export", "gaussian-splat", *arguments, folder=elsewhere, cache=folder / "cache")
     assert "Front end: read from" in printed
     assert "Optical flow" not in printed
     return Run(demo, config, folder / "ply" / "splat.ply")
@@ -75,9 +78,14 @@ def pipeline(run: Run):
     """The checkpoint as ns-eval and ns-viewer open it."""
     from nerfstudio.utils.eval_utils import eval_setup
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.demo.parent)  # the output folder is a relative one
-        return eval_setup(run.config)[1]
+    return eval_setup(run.config)[1]
+
+
+def test_ns_export_cameras_writes_every_frame(pipeline) -> None:
+    from nerfstudio.exporter.exporter_utils import collect_camera_poses
+
+    train, _ = collect_camera_poses(pipeline)
+    assert len(train) == 24
 
 
 def read_ply(path: Path) -> dict[str, Tensor]:

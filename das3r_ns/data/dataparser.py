@@ -251,4 +251,5 @@ def _cameras(
         width=size[0],
         height=size[1],
         camera_type=CameraType.PERSPECTIVE,
+        metadata={},  # `ns-export cameras` wants one
     )

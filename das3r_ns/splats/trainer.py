@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
@@ -63,12 +65,23 @@ class Das3rTrainerConfig(TrainerConfig):
         """
         # Here, before nerfstudio starts a process for each of them, in which a refusal would be a traceback.
         _refuse_several_devices(self.machine.num_devices * self.machine.num_machines)
+        _make_paths_whole(self)
         try:
             super().save_config()
         except OSError as error:
             raise Das3rExit(
                 f"Nothing can be written to {self.get_base_dir()} ({error}). Choose another folder with --output-dir."
             ) from None
+
+
+def _make_paths_whole(config: Any) -> None:
+    """Make the relative paths of a configuration absolute, so that its run can be opened from any folder."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, Path) and value != Path() and not field.name.startswith("relative_"):  # Path() is none
+            setattr(config, field.name, value.expanduser().absolute())
+        elif dataclasses.is_dataclass(value):
+            _make_paths_whole(value)
 
 
 def _host_was_named() -> bool:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from torch.amp.grad_scaler import GradScaler
 
 from das3r_ns.errors import Das3rError, Das3rExit
+from das3r_ns.presets import trainer_config
 from das3r_ns.rasterization import backend
 from das3r_ns.splats.checkpoints import save_atomically
 from das3r_ns.splats.optimizers import GatedOptimizers, das3r_optimizers, fit_schedules, scale_positions
@@ -199,6 +201,21 @@ def test_defaults_suit_the_machine_and_keep_to_it():
     assert config.viewer.websocket_host == "127.0.0.1"
     config.viewer = ViewerConfig()  # as ns-viewer does
     assert config.viewer.websocket_host == "127.0.0.1"
+
+
+def test_config_yml_names_whole_paths_so_that_the_run_opens_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = trainer_config("das3r-light")
+    config.timestamp, config.output_dir = "now", Path("out")
+    config.data = config.pipeline.datamanager.data = Path("video")
+    config.pipeline.datamanager.dataparser.front_end.masks_dir = Path("masks")
+    config.save_config()
+    stored = yaml.load(next(tmp_path.glob("out/*/*/now/config.yml")).read_text(), yaml.Loader)
+    manager = stored.pipeline.datamanager
+    assert (stored.output_dir, stored.data, manager.data) == (tmp_path / "out", tmp_path / "video", tmp_path / "video")
+    assert manager.dataparser.front_end.masks_dir == tmp_path / "masks"
+    assert manager.dataparser.data == Path()
+    assert not stored.relative_model_dir.is_absolute()
 
 
 def test_a_host_that_was_asked_for_is_kept(monkeypatch):
