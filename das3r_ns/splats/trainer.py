@@ -76,11 +76,10 @@ class Das3rTrainerConfig(TrainerConfig):
 
 def _make_paths_whole(config: Any) -> None:
     """Make the relative paths of a configuration absolute, so that its run can be opened from any folder."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, Path) and value != Path() and not field.name.startswith("relative_"):  # Path() is none
-            setattr(config, field.name, value.expanduser().absolute())
-        elif dataclasses.is_dataclass(value):
+    for name, value in list(vars(config).items()):
+        if isinstance(value, Path) and value != Path() and not name.startswith("relative_"):  # Path() is none
+            setattr(config, name, value.expanduser().absolute())
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
             _make_paths_whole(value)
 
 
