@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from torch.amp.grad_scaler import GradScaler
 
+from das3r_ns.data.dataset import Das3rDataManagerConfig
 from das3r_ns.errors import Das3rError, Das3rExit
 from das3r_ns.presets import trainer_config
 from das3r_ns.rasterization import backend
@@ -208,7 +210,8 @@ def test_config_yml_names_whole_paths_so_that_the_run_opens_from_any_folder(tmp_
     config = trainer_config("das3r-light")
     config.timestamp, config.output_dir = "now", Path("out")
     config.data = config.pipeline.datamanager.data = Path("video")
-    config.pipeline.datamanager.dataparser.front_end.masks_dir = Path("masks")
+    manager = cast(Das3rDataManagerConfig, config.pipeline.datamanager)
+    manager.dataparser.front_end.masks_dir = Path("masks")
     config.save_config()
     stored = yaml.load(next(tmp_path.glob("out/*/*/now/config.yml")).read_text(), yaml.Loader)
     manager = stored.pipeline.datamanager
