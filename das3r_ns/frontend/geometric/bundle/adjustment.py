@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.camera_kind import Recognition, recognise, recognise_known
-from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seed
+from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver, State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import CameraKind
@@ -138,12 +139,16 @@ def bundle_adjust(
     coarse = sample_flows(flows, config.coarse_grid, static_weight, known_focal)
     on_progress("turning camera")
     turned, turned_residual = rotations_only(coarse, coarse.focal_prior)
+    world = None
     if initial is None or initial.camera_kind != "general":
         on_progress("first frames")
-        seed, known = solve_seed(coarse, turned_residual)
+        seeds = solve_seeds(coarse, turned_residual)
         on_progress("all frames")
-        state = grow(coarse, seed, known, turned.w2c)
+        state = grow(coarse, seeds[0], turned.w2c)
         state, _, _ = anneal(Solver(coarse), state, ((3.0, 1.5, 5), (2.5, 1.0, 5)), Terms(smoothness=FINE_SMOOTHNESS))
+        other = other_world(coarse, seeds, state)
+        if other is not None:
+            state, world = other
         grid = state.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
     else:
         state = State(geo.invert_rigid(initial.c2w_cv), initial.inverse_depth, initial.focal)
@@ -151,6 +156,8 @@ def bundle_adjust(
 
     on_progress("fine grid")
     fine = sample_flows(flows, config.fine_grid, static_weight, known_focal)
+    if world is not None:
+        fine = within(fine, _resize_grid(world.reshape(grid.shape), fine.rows, fine.columns))
     state = State(state.w2c, _resize_grid(grid, fine.rows, fine.columns), state.focal)
     solver = Solver(fine)
     terms = Terms(smoothness=FINE_SMOOTHNESS)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from das3r_ns.frontend.geometric.bundle.first_cameras import rotations_only
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import State
+from das3r_ns.frontend.geometric.bundle.worlds import support
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import CameraKind
@@ -19,6 +20,10 @@ STANDS_BELOW = 0.75
 
 TURNS_BELOW = 0.2
 """Pixels of parallax, likewise, up to which the camera only turns: optical flow errs by half of that."""
+
+NEAR_SHARE = 0.2
+"""Support (see ``worlds``) that a moving camera must gain over one that only turns to be believed where most of the
+picture shows no parallax. Ground before a far hillside gains that much, a mover that passes for near ground does not."""
 
 WEAK_PARALLAX = 1.0
 """Pixels of parallax, likewise, up to which depth is uncertain."""
@@ -79,7 +84,8 @@ def recognise(
         )
         still = replace(turned, w2c=np.tile(np.eye(4), (samples.num_frames, 1, 1)), focal=samples.focal_prior)
         return _flat("tripod", samples, still, turned_residual, messages)
-    if parallax < TURNS_BELOW * unit:
+    near = support(samples, residual) - support(samples, turned_residual)
+    if parallax < TURNS_BELOW * unit and near < NEAR_SHARE:
         messages.insert(
             0,
             f"The camera turns on the spot or films something flat or far away (parallax of {parallax:.2f} pixels): "

@@ -7,6 +7,9 @@ of motion and several focals, and frames added next to solved ones start near th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -25,6 +28,16 @@ SEED_FOCALS = (0.8, 1.1, 1.6)
 
 ENOUGH_PARALLAX = 1.5
 """Pixels by which the frames solved first should depart from a pure rotation."""
+
+
+@dataclass
+class Seed:
+    """A few frames, solved."""
+
+    frames: Int[np.ndarray, " M"]
+    state: State
+    gain: float
+    """Robust cost by which it beats a camera that only turns, per flow."""
 
 
 def rotations_only(
@@ -68,34 +81,31 @@ def _windows(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[Int[n
     return [first + spacing * np.arange(count) for first in firsts]
 
 
-def solve_seed(samples: Samples, residual: Float[np.ndarray, "E K"]) -> tuple[State, Int[np.ndarray, " M"]]:
-    """Solve a few frames from six directions of motion and several focals.
-
-    Of several places in the video the one wins where the most flow is explained that a pure rotation does not explain:
-    where a mover fills half of the picture, one of the two halves stays unexplained.
+def solve_seeds(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[Seed]:
+    """Solve a few frames at several places in the video, from six directions of motion.
 
     Args:
         samples: Of the whole video.
         residual: Against a camera that only turns.
 
     Returns:
-        The state of the frames solved, and those frames.
+        The solutions. First comes the one that explains most flow that a pure rotation does not explain (where a mover
+        fills half of the picture, one of the two halves stays unexplained); for it, several focals were tried.
     """
-    long_side = max(samples.width, samples.height)
-    best, best_score = None, -np.inf
+    seeds, costs = [], []
     for frames in _windows(samples, residual):
         part = samples.subset(frames)
         state, cost, turning_cost = _solve_window(part, samples.focal_prior)
-        score = (turning_cost - cost) / max(float(part.weights.sum()), 1e-6)
-        if score > best_score:
-            best, best_score = (state, cost, frames, part), score
-    assert best is not None
-    state, cost, frames, part = best
-    for factor in SEED_FOCALS if part.known_focal is None else ():
-        other, other_cost, _ = _solve_window(part, factor * long_side)
-        if other_cost < cost:
-            state, cost = other, other_cost
-    return state, frames
+        seeds.append(Seed(frames, state, (turning_cost - cost) / max(float(part.weights.sum()), 1e-6)))
+        costs.append(cost)
+    best = int(np.argmax([seed.gain for seed in seeds]))
+    seeds.insert(0, seeds.pop(best))
+    first, lowest, part = seeds[0], costs[best], samples.subset(seeds[0].frames)
+    for factor in SEED_FOCALS if samples.known_focal is None else ():
+        state, cost, _ = _solve_window(part, factor * max(samples.width, samples.height))
+        if cost < lowest:
+            first.state, lowest = state, cost
+    return seeds
 
 
 def _solve_window(samples: Samples, focal: float) -> tuple[State, float, float]:
@@ -133,7 +143,7 @@ def anneal(
     return state, residual, robust
 
 
-def _add_frames(
+def add_frames(
     state: State, known: Int[np.ndarray, " M"], wanted: Int[np.ndarray, " L"], turned: Float[np.ndarray, "N 4 4"]
 ) -> State:
     """A state of the wanted frames: a new one takes the place and depth of the nearest known one, turned as it should.
@@ -149,26 +159,33 @@ def _add_frames(
     return State(turn @ state.w2c[nearest], state.inverse_depth[nearest].copy(), state.focal)
 
 
-def grow(samples: Samples, state: State, known: Int[np.ndarray, " M"], turned: Float[np.ndarray, "N 4 4"]) -> State:
+def growth(known: Int[np.ndarray, " M"], num_frames: int) -> Iterator[Int[np.ndarray, " L"]]:
+    """The frames of each step from a solved few to all: those in between come first, then outwards both ways."""
+    step = int(known[1] - known[0]) if len(known) > 1 else 1
+    between = np.arange(known[0], known[-1] + 1)
+    while step > 1:
+        step //= 2
+        known = between[::step]
+        yield known
+    while len(known) < num_frames:
+        chunk = int(np.clip(len(known) // 4, 2, 6))
+        known = np.arange(max(0, known[0] - chunk), min(num_frames, known[-1] + 1 + chunk))
+        yield known
+
+
+def grow(samples: Samples, seed: Seed, turned: Float[np.ndarray, "N 4 4"]) -> State:
     """Add the missing frames to a solved few, those in between first, then outwards both ways.
 
     Args:
         samples: Of the whole video.
-        state: Of the known frames.
-        known: Frames that are solved.
+        seed: The frames that are solved.
         turned: World-to-camera of all frames in the fit of a camera that only turns.
 
     Returns:
         State of all frames, frame 0 the gauge.
     """
-    between = np.arange(known[0], known[-1] + 1)
-    step = int(known[1] - known[0]) if len(known) > 1 else 1
-    while step > 1:
-        step //= 2
-        state, known = _extend(samples, state, known, between[::step], turned)
-    while len(known) < samples.num_frames:
-        chunk = int(np.clip(len(known) // 4, 2, 6))
-        wanted = np.arange(max(0, known[0] - chunk), min(samples.num_frames, known[-1] + 1 + chunk))
+    state, known = seed.state, seed.frames
+    for wanted in growth(known, samples.num_frames):
         state, known = _extend(samples, state, known, wanted, turned)
     return normalise_scale(state)
 
@@ -182,7 +199,7 @@ def _extend(
 ) -> tuple[State, Int[np.ndarray, " L"]]:
     """Place the new frames against the known ones, then adjust all."""
     part = samples.subset(wanted)
-    state = _add_frames(state, known, wanted, turned)
+    state = add_frames(state, known, wanted, turned)
     solver = Solver(part, part.towards_border())
     held = np.isin(wanted, known)
     state, _, _ = anneal(solver, state, ((10.0, 20.0, 4), (5.0, 6.0, 4)), Terms(held=held, focal=False))

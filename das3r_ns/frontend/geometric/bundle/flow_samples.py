@@ -55,6 +55,12 @@ class Samples:
         """Focal in pixels: the known one, or what is to be expected of a video about which nothing is known."""
         return self.known_focal or TYPICAL_FOCAL * max(self.width, self.height)
 
+    @property
+    def target_cells(self) -> Int[np.ndarray, "E K"]:
+        """Number of the grid cell of frame j in which each flow ends; the nearest one where it leaves the picture."""
+        column, row = (self.targets / (self.width, self.height) * (self.columns, self.rows)).astype(int).T
+        return (np.clip(row, 0, self.rows - 1) * self.columns + np.clip(column, 0, self.columns - 1)).T
+
     def edges_of(self, frame: int) -> slice:
         """The edges that leave ``frame``."""
         first, last = np.searchsorted(self.sources, [frame, frame + 1])

@@ -18,8 +18,9 @@ from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 
-INVERSE_DEPTH_RANGE = (1e-3, 20.0)
-"""Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/20 medians."""
+INVERSE_DEPTH_RANGE = (1e-3, 200.0)
+"""Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/200 medians.
+Where most of the picture is far away, the ground before the camera is a hundred times as near."""
 
 RESIDUAL_FLOOR = 0.15
 """Pixels: the noise that flow has at best, below which no residual scale may fall."""
@@ -198,6 +199,11 @@ class Solver:
             hessian, gradient, cross, depth_hessian, depth_gradient = blocks[i]
             depth_hessian = depth_hessian + prior
             depth_gradient = depth_gradient + prior * (state.inverse_depth[i] - target[i])
+            # What is at a bound and would go beyond is no unknown of this step: the others must not count on its going.
+            low, high = INVERSE_DEPTH_RANGE
+            stuck = np.where(depth_gradient > 0, state.inverse_depth[i] <= low, state.inverse_depth[i] >= high)
+            cross = np.where(stuck, 0.0, cross)
+            depth_gradient = np.where(stuck, 0.0, depth_gradient)
             reduced, gradient = kernels.eliminate_depth(hessian, gradient, cross, depth_hessian, depth_gradient)
             poses = np.concatenate([[i], s.sinks[self.edges[i]]])
             index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), 6 * s.num_frames)
@@ -294,7 +300,11 @@ class Solver:
             delta = np.stack([-(f.depth_gradient + step[f.index] @ f.cross) / f.depth_hessian for f in frames])
             # No inverse depth may more than halve or double in a step: the linear model overshoots far from its place.
             inverse_depth = np.clip(inverse_depth + delta, 0.5 * inverse_depth, 2 * inverse_depth + 1e-3)
-            inverse_depth = np.clip(inverse_depth, *INVERSE_DEPTH_RANGE)
+            # A new unit of length may have put some beyond the bounds: being drawn back would spoil every step.
+            low, high = INVERSE_DEPTH_RANGE
+            inverse_depth = np.clip(
+                inverse_depth, np.minimum(low, state.inverse_depth), np.maximum(high, state.inverse_depth)
+            )
         focal = state.focal
         if self.samples.known_focal is None:
             long_side = max(self.samples.width, self.samples.height)
