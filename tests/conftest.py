@@ -83,7 +83,7 @@ def oracle_front_end(demo_video: DemoVideo, monkeypatch: pytest.MonkeyPatch) -> 
     runs: list[int] = []
 
     def estimate(
-        images: np.ndarray, names: list[str], config: object, progress: object, known: object
+        images: np.ndarray, names: list[str], config: object, progress: object, known: object, full_size: object
     ) -> SceneEstimate:
         runs.append(len(names))
         truth = demo_video.estimate

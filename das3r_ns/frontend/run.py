@@ -157,7 +157,7 @@ def _estimate(knowledge: Knowledge, choice: Choice, roots: list[Path], progress:
     front_end = FRONT_ENDS[choice.name]
     module = importlib.import_module(front_end.module)
     settings = config if choice.checkpoint is None else dataclasses.replace(config, checkpoint=str(choice.checkpoint))
-    estimate: SceneEstimate = module.estimate(images, names, settings, progress, known)
+    estimate: SceneEstimate = module.estimate(images, names, settings, progress, known, clip.original_images)
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,
