@@ -128,7 +128,7 @@ def oracle_front_end(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(cache, "cache_roots", roots)
 
     def estimate(
-        images: np.ndarray, names: list[str], config: object, progress: object, known: object
+        images: np.ndarray, names: list[str], config: object, progress: object, known: object, full_size: object
     ) -> SceneEstimate:
         runs.append(len(names))
         truth = demo_video.estimate

@@ -17,8 +17,8 @@ class FrontEnd:
     """A way to estimate a scene; imported when it is used, for it may be heavy."""
 
     module: str
-    """Module with ``estimate(images, names, config, progress, known) -> SceneEstimate``; ``known`` is a
-    :class:`~das3r_ns.frontend.known.knowledge.Known`."""
+    """Module with ``estimate(images, names, config, progress, known, full_size) -> SceneEstimate``; ``known`` is a
+    :class:`~das3r_ns.frontend.known.knowledge.Known`, ``full_size`` gives the frames again at the size of the video."""
     version: int
     """Raised whenever results change. Part of the cache key, unlike the version of the package: an upgrade that leaves
     the front end alone must not orphan the cameras that trained checkpoints depend on."""
@@ -30,7 +30,10 @@ class FrontEnd:
 
 FRONT_ENDS = {
     "geometric": FrontEnd(
-        "das3r_ns.frontend.geometric.estimate", 6, "optical flow and geometry, no trained weights", ("stereo",)
+        "das3r_ns.frontend.geometric.estimate",
+        7,
+        "optical flow and geometry, no trained weights",
+        ("points", "stereo"),
     ),
     "monst3r": FrontEnd(
         "das3r_ns.frontend.network.monst3r.front_end",

@@ -25,6 +25,9 @@ class FrontEndConfig:
     """Most frames to use; a longer video is thinned evenly."""
     long_side: int = 512
     """Longer side, in pixels, at which the front end works (and trains, unless told otherwise); never enlarged."""
+    points: bool = True
+    """Adjust the cameras at last on points that are found again to a fraction of a pixel at the size of the video
+    ('geometric' only). Taken only where matches held back from it bear it out."""
     stereo: bool = True
     """Measure depth by multi-view stereo once the cameras are known, and look again at what moves by it ('geometric'
     only). Without, both are what the optical flow says: quicker to have, but coarser at the edges of things."""

@@ -191,7 +191,7 @@ def _estimate(
         module = importlib.import_module(front_end.module)
         path = config.checkpoint if choice.checkpoint is None else str(choice.checkpoint)
         settings = dataclasses.replace(config, checkpoint=path)
-        estimate: SceneEstimate = module.estimate(images, names, settings, progress, known)
+        estimate: SceneEstimate = module.estimate(images, names, settings, progress, known, clip.original_images)
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
+from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again, trustworthy
 from das3r_ns.frontend.geometric.stereo import match_frames, resized
 from das3r_ns.frontend.known.knowledge import Known, static_weight
@@ -42,13 +45,15 @@ def estimate(
     config: FrontEndConfig,
     progress: Progress,
     known: Known | None = None,
+    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None = None,
 ) -> SceneEstimate:
     """Cameras, depth and dynamic probability of a video from its optical flow alone.
 
     Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
-    pass is enough. With the cameras settled, stereo measures the depth of what stays, and what moves before it shows.
-    Known cameras stay as they are, in their own unit of length.
+    pass is enough. A last adjustment on points makes them exact to a fraction of a pixel of the video, where matches
+    held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
+    shows. Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -56,6 +61,7 @@ def estimate(
         config: Settings of the front end.
         progress: Where to report.
         known: What the user knows of the video.
+        full_size: Gives the same frames at the size of the video, one after the other; None = ``images`` have it.
 
     Returns:
         The scene estimate at the resolution of ``images``; its messages say what the camera did.
@@ -82,6 +88,14 @@ def estimate(
         dynamic = known.with_masks(dynamic)
         with progress.stage("Cameras"):
             result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
+    provenance: dict[str, Any] = {}
+    if config.points and result.camera_kind == "general" and known.c2w_cv is None:
+        frames = iter(images) if full_size is None else full_size()
+        with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
+            stays = static_weight(dynamic, flow_size)
+            points = adjust_on_points(result, flows, frames, stays, cameras.get("known_focal"), advance)
+        progress.say(points.message)
+        result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
@@ -95,7 +109,12 @@ def estimate(
         confidence=confidence,
         dynamic_probability=dynamic,
         camera_kind=result.camera_kind,
-        provenance={"flow_residual": result.residual, "focal_std": result.focal_std, "refined": refined},
+        provenance={
+            "flow_residual": result.residual,
+            "focal_std": result.focal_std,
+            "refined": refined,
+            **provenance,
+        },
     )
     if not config.stereo or result.camera_kind != "general":
         return scene

@@ -92,7 +92,7 @@ def grid_shape(width: int, height: int, long_side: int) -> tuple[int, int]:
     return max(2, round(height / cell)), max(2, round(width / cell))
 
 
-def _best_points(
+def best_points(
     texture: Float[np.ndarray, "H W"], rows: int, columns: int
 ) -> tuple[Int[np.ndarray, " K"], Int[np.ndarray, " K"]]:
     """Row and column of the best-textured pixel in the inner part of each cell of a grid."""
@@ -131,7 +131,7 @@ def sample_flows(
     rows, columns = grid_shape(width, height, grid)
     pairs = [pair for pair in flows.pairs if pair[::-1] in flows.fields]
     frames = range(flows.num_frames)
-    pixel = [_best_points(flows.texture[i], rows, columns) for i in frames]
+    pixel = [best_points(flows.texture[i], rows, columns) for i in frames]
     points = np.stack([np.stack([x + 0.5, y + 0.5], axis=-1) for y, x in pixel])
     targets = np.empty((len(pairs), rows * columns, 2), dtype=np.float32)
     weights = np.empty((len(pairs), rows * columns), dtype=np.float32)

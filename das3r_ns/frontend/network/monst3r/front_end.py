@@ -54,6 +54,7 @@ def estimate(
     config: FrontEndConfig,
     progress: Progress,
     known: Known | None = None,
+    full_size: object = None,
 ) -> SceneEstimate:
     """Cameras, depth and dynamic probability of a video from what a network says of pairs of its frames.
 
@@ -63,6 +64,7 @@ def estimate(
         config: Settings of the front end.
         progress: Where to report.
         known: What the user knows of the video.
+        full_size: Not used: a network sees pictures of its own size.
 
     Returns:
         The scene estimate at the resolution of ``images``.

@@ -58,7 +58,7 @@ def oracle_network(demo_video, monkeypatch: pytest.MonkeyPatch) -> list[FrontEnd
     """Replaces the network front end by one that knows the demo's truth; the list holds the settings of its runs."""
     runs: list[FrontEndConfig] = []
 
-    def estimate(images: np.ndarray, names: list[str], config: FrontEndConfig, progress: object, known: object):
+    def estimate(images: np.ndarray, names: list[str], config: FrontEndConfig, *_: object):
         runs.append(config)
         return dataclasses.replace(demo_video.estimate, frame_names=names, provenance={})
 

@@ -1,0 +1,190 @@
+"""Cameras adjusted on points, taken only where matches that no solution has seen say that they are better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
+from das3r_ns.frontend.geometric.points.tracks import (
+    build_pyramids,
+    by_flow,
+    find_again,
+    pick_points,
+    sample_map,
+)
+from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.scene import geometry as geo
+
+STRIDES = (1, 2, 4, 8, 16)
+"""Distances in frames over which points are looked for."""
+
+ROUNDS = 3
+"""How often the points are looked for and the cameras adjusted; better cameras find more of them."""
+
+SCALES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
+"""Robust scales in pixels, in 1/427 of the longer side, one after the other. The first is wide enough for cameras that
+took the far part of the picture for all of it; the last is what a point is found to in a video that is not sharp."""
+
+NOISE_MULTIPLE = 2.0
+"""Robust scales are at least so many times the noise that the residuals of a pair of frames show."""
+
+STEPS = 3
+"""Steps at each scale."""
+
+SMOOTHNESS = 1e-4
+"""See ``Terms.smoothness``: for points that nothing else determines."""
+
+HELD_BACK = 5
+"""One in so many points is held back from the adjustment, to judge by."""
+
+MIN_TRACKS = 50
+"""Tracks that must be there on either side, adjusted and held back: with fewer there is nothing to decide by."""
+
+
+@dataclass(frozen=True)
+class OnPoints:
+    """What the adjustment on points has come to."""
+
+    result: BundleResult
+    """The cameras to go on with."""
+    taken: bool
+    """Whether these are the adjusted ones."""
+    tracks: int
+    """Points that were found again in at least two other frames."""
+    before: HeldBack
+    """What the matches held back say of the cameras as they were."""
+    after: HeldBack
+    """And of those adjusted."""
+
+    @property
+    def held_back(self) -> HeldBack:
+        """What the matches held back say of the cameras to go on with."""
+        return self.after if self.taken else self.before
+
+    @property
+    def message(self) -> str:
+        """A line for the user."""
+        if self.tracks < MIN_TRACKS * HELD_BACK:
+            return f"Points: too few are found again ({self.tracks}); the cameras stay as optical flow has them."
+        if not self.taken:
+            return (
+                f"Points: {self.tracks} found again, but the cameras adjusted on them explain matches held back no "
+                f"better ({self.before.median:.2f} pixels before, {self.after.median:.2f} after); they stay as they "
+                "were."
+            )
+        return (
+            f"Points: cameras adjusted on {self.tracks} that are found again; matches held back are "
+            f"{self.before.median:.2f} pixels off before and {self.after.median:.2f} after."
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """For the record."""
+        return {
+            "taken": self.taken,
+            "tracks": self.tracks,
+            "before": self.before.provenance(),
+            "after": self.after.provenance(),
+        }
+
+
+def adjust_on_points(
+    result: BundleResult,
+    flows: PairFlows,
+    frames: Iterable[UInt8[np.ndarray, "N H W 3"]],
+    static_weight: Float[np.ndarray, "N h w"] | None = None,
+    known_focal: float | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> OnPoints:
+    """Adjust the cameras of a dense solution on points that are found to a fraction of a pixel.
+
+    Dense optical flow is smooth, its errors go together, and they stay however many pixels are averaged over. Patches
+    around corners, at the size of the video and in the shape in which cameras and depth expect them, err far less and
+    each for itself. They are looked for where the flow leads and where the cameras point, and go through the same
+    robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``).
+
+    Args:
+        result: The dense solution, of a camera that moves.
+        flows: The flow that it was made from.
+        frames: RGB frames at the size of the video, in order; read once, one after the other.
+        static_weight: Probability that each pixel is static; None = not known.
+        known_focal: Focal in pixels of the flow, which stays as it is.
+        on_step: Called once for each frame and :data:`ROUNDS` + 2 times more, for progress bars.
+
+    Returns:
+        The cameras that explain matches held back better, in the world frame and the unit of ``result``.
+    """
+    count = len(result.c2w_cv)
+    pyramids = build_pyramids(frames, count, on_step)
+    tracks = pick_points(pyramids, strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
+    zoom = max(tracks.size) / max(result.width, result.height)
+    known_focal = None if known_focal is None else known_focal * zoom
+    inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
+    start = State(geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * zoom)
+    find_again(tracks, start, by_flow(tracks, flows))
+    find_again(tracks, start)
+    on_step()
+    held_back = _every_fifth(count, tracks.points.shape[1])
+    state = start
+    for _ in range(ROUNDS):
+        samples = tracks.samples(start, static_weight, known_focal)
+        state = _adjust(samples, state, ~held_back[samples.sources])
+        state, _ = settle_depth(samples, state, samples.weights * held_back[samples.sources])
+        find_again(tracks, state)
+        on_step()
+    samples = tracks.samples(start, static_weight, known_focal)
+    state = _adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
+    before, distance_before = judge(samples, start, held_back, tracks.found)
+    after, distance_after = judge(samples, state, held_back, tracks.found)
+    on_step()
+    number = _found_in_two(samples, tracks.found)
+    enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
+    taken = bool(enough and is_better(samples, distance_before, distance_after))
+    adjusted = _as_result(result, start, state, samples, zoom) if taken else result
+    return OnPoints(adjusted, taken, int(number.sum()), before, after)
+
+
+def _every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:
+    """One point in :data:`HELD_BACK`, others in every frame."""
+    return (np.arange(points)[None] + 2 * np.arange(count)[:, None]) % HELD_BACK == 0
+
+
+def _adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales: tuple[float, ...] = SCALES) -> State:
+    """Poses, focal and inverse depths by the points that are used, under robust scales that fall."""
+    solver = Solver(samples, samples.weights * used)
+    matched = solver.weights
+    for pixels in scales:
+        residual = solver.residuals(state)
+        noise = weighted_median(np.abs(residual), matched * (residual >= 0)) / 1.1774
+        robust = Robust(np.maximum(NOISE_MULTIPLE * noise, pixels * samples.unit).astype(np.float32))
+        state, _, _ = solver.optimise(state, robust, Terms(smoothness=SMOOTHNESS), STEPS)
+    return state
+
+
+def _found_in_two(samples: Samples, found: Bool[np.ndarray, "E K"]) -> Bool[np.ndarray, "N K"]:
+    """Which points were found again in at least two frames."""
+    times = np.zeros((samples.num_frames, found.shape[1]), dtype=np.int64)
+    np.add.at(times, samples.sources, found & (samples.weights > 0))
+    return times >= 2
+
+
+def _as_result(result: BundleResult, start: State, state: State, samples: Samples, zoom: float) -> BundleResult:
+    """The dense solution with these cameras, in its own world frame and unit."""
+    w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
+    # Points that many frames show say how the units compare, each as much as it is worth.
+    worth = np.zeros(start.inverse_depth.shape)
+    np.add.at(worth, samples.sources, samples.weights)
+    ratio = np.log(state.inverse_depth / np.maximum(start.inverse_depth, 1e-9))
+    unit = float(np.exp(weighted_median(ratio.ravel(), worth.ravel())))
+    w2c[:, :3, 3] *= unit
+    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / zoom)

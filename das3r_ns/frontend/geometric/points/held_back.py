@@ -1,0 +1,145 @@
+"""What matches that no solution has seen say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.known_poses import all_held
+from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State
+from das3r_ns.frontend.weighted_median import weighted_median
+
+EXPLAINED = 1.0
+"""Pixels, in 1/427 of the longer side, up to which a match is explained by a solution."""
+
+DEPTH_SCALES = (8.0, 2.0, 0.5)
+"""Robust scales in the same pixels, one after the other, at which the depths of points held back are sought."""
+
+DEPTH_STEPS = 4
+"""Steps at each of them."""
+
+SURE = 2.0
+"""Standard errors by which a solution must be better to be taken."""
+
+MIN_FRAMES = 2
+"""Frames that must have a say."""
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """How well a solution explains matches that were held back from it, by frame."""
+
+    matches: Int[np.ndarray, " N"]
+    """Matches of points of each frame in others."""
+    explained: Float[np.ndarray, " N"]
+    """Share of them, by weight, that lie within :data:`EXPLAINED`; NaN where there is none."""
+    error: Float[np.ndarray, " N"]
+    """Their weighted median distance, in pixels of the video; NaN where there is none."""
+    share: float
+    """Share of all matches that is explained; NaN without any."""
+    median: float
+    """Weighted median distance of all, in pixels of the video; NaN without any."""
+
+    def provenance(self) -> dict[str, Any]:
+        """For the record; None stands for what could not be measured."""
+        return {
+            "matches": self.matches.tolist(),
+            "explained": [_rounded(value) for value in self.explained],
+            "error": [_rounded(value) for value in self.error],
+            "share": _rounded(self.share),
+            "median": _rounded(self.median),
+        }
+
+
+def judge(
+    samples: Samples, state: State, held_back: Bool[np.ndarray, "N K"], matched: Bool[np.ndarray, "E K"]
+) -> tuple[HeldBack, Float[np.ndarray, "E K"]]:
+    """Try the cameras of a solution on points it does not know: only their depths are sought.
+
+    Args:
+        samples: All tracks.
+        state: The cameras, and inverse depths to start from.
+        held_back: The points that count.
+        matched: Which of the samples are matches.
+
+    Returns:
+        The figures, and the distance in pixels of every match; -1 where there is none that counts.
+    """
+    counts = matched & held_back[samples.sources] & (samples.weights > 0)
+    weights = np.where(counts, samples.weights, 0.0).astype(np.float32)
+    state, residual = settle_depth(samples, state, weights)
+    # A point behind a camera is as wrong as can be.
+    distance = np.where(residual >= 0, residual, 2.0 * max(samples.width, samples.height))
+    near = distance <= EXPLAINED * samples.unit
+    n = samples.num_frames
+    total, good, middle = np.zeros(n), np.zeros(n), np.full(n, np.nan)
+    number = np.zeros(n, dtype=np.int64)
+    for i in range(n):
+        e = samples.edges_of(i)
+        number[i], total[i] = counts[e].sum(), weights[e].sum()
+        good[i] = (weights[e] * near[e]).sum()
+        if total[i] > 0:
+            middle[i] = weighted_median(distance[e].ravel(), weights[e].ravel())
+    with np.errstate(invalid="ignore"):
+        explained = good / np.where(total > 0, total, np.nan)
+    everything = float(weights.sum())
+    share = float(good.sum()) / everything if everything > 0 else float("nan")
+    median = float(weighted_median(distance.ravel(), weights.ravel())) if everything > 0 else float("nan")
+    return HeldBack(number, explained, middle, share, median), np.where(counts, distance, -1.0)
+
+
+def settle_depth(
+    samples: Samples, state: State, weights: Float[np.ndarray, "E K"]
+) -> tuple[State, Float[np.ndarray, "E K"]]:
+    """Inverse depths of the points that have weights, all cameras held; and the residuals of all samples in pixels."""
+    solver = Solver(samples, weights)
+    for pixels in DEPTH_SCALES:
+        robust = Robust(np.full(len(samples.sources), pixels * samples.unit, dtype=np.float32))
+        moved, _, _ = solver.optimise(state, robust, all_held(samples, 0.0), DEPTH_STEPS)
+        # The solver has taken the median inverse depth for its unit, by whatever points are there.
+        unit = _unit(state, moved)
+        state = replace(state, inverse_depth=moved.inverse_depth * unit)
+    return state, solver.residuals(state)
+
+
+def _unit(before: State, after: State) -> float:
+    """Length of 1 of the first in units of the second: by the largest step, which all cameras held have in common."""
+    steps = [np.linalg.norm(state.w2c[:, :3, 3], axis=1) for state in (before, after)]
+    largest = int(steps[0].argmax())
+    return float(steps[1][largest] / steps[0][largest]) if steps[0][largest] > 0 else 1.0
+
+
+def is_better(samples: Samples, before: Float[np.ndarray, "E K"], after: Float[np.ndarray, "E K"]) -> bool:
+    """Whether the matches held back are explained better by the second solution, by more than chance.
+
+    The robust losses of the two are compared match by match and averaged frame by frame, for matches of one frame err
+    together; the mean over the frames must exceed zero by :data:`SURE` standard errors.
+
+    Args:
+        samples: All tracks.
+        before: Distances under the first solution, as :func:`judge` gives them.
+        after: Under the second one.
+    """
+    counts = (before >= 0) & (after >= 0)
+    weights = np.where(counts, samples.weights, 0.0)
+    if not weights.any():
+        return False
+    square = (2.0 * float(weighted_median(before.ravel(), weights.ravel()))) ** 2 + 1e-12
+    gain = weights * (before**2 / (square + before**2) - after**2 / (square + after**2))
+    gains = []
+    for i in range(samples.num_frames):
+        e = samples.edges_of(i)
+        if weights[e].sum() > 0:
+            gains.append(gain[e].sum() / weights[e].sum())
+    if len(gains) < MIN_FRAMES:
+        return False
+    error = float(np.std(gains, ddof=1)) / np.sqrt(len(gains))
+    return float(np.mean(gains)) > SURE * error
+
+
+def _rounded(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)
