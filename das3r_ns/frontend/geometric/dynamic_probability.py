@@ -14,27 +14,25 @@ from skimage.filters import threshold_otsu
 
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, SecondLook
 
-MOTION_ALONE = 0.35
+MOTION_ALONE = 0.6
 """What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
 
 CHANGE_CONFIDENCE = 0.7
 """What the colours of all other frames together are worth against those of the near ones under the flow."""
 
-PRIOR_CONFIDENCE = 0.02
-"""Confidence of a superpixel of which nothing is known, against 1 where both flow and colours speak."""
+STATIC_PRIOR = 0.2
+"""Confidence in that a superpixel stands still before anything is known of it, against 1 where both flow and colours
+speak: what nothing sure speaks of does not move."""
 
 LOOK_WEIGHT = 0.5
 """What the colour of a single pixel counts for, against its superpixel, once the depth of the static world is known."""
 
-LOOK_DECISION = (0.55, 0.25)
-"""Relative evidence that decides then, where nothing around matches and where all of it does: what does not match amid
-things that do is suspicious."""
-
 SPATIAL_STRENGTH = 2.0
 TEMPORAL_STRENGTH = 12.0
 
-MIN_CONTRAST = 0.25
-"""Least difference in evidence between what moves and what does not: a clip with less has no movers."""
+MIN_CONTRAST = 0.36
+"""Least difference in evidence between what moves and what does not. Evidence counts what flow and colours show against
+their own noise, so a still clip leaves it near 0, and one with less contrast than this has no movers."""
 
 BAND = (0.2, 0.5, 0.65)
 """Relative evidence from which a pixel is undecided, more likely moving than not, and surely moving."""
@@ -68,8 +66,6 @@ def dynamic_probability(
         small = relative[regions.labels[t]].astype(np.float32)
         if look is not None:
             small += LOOK_WEIGHT * look.witnessed[t] * (look.change[t] - small)
-            alone, amid = LOOK_DECISION
-            small *= 0.5 / (alone + (amid - alone) * look.matchable[t])
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
             small *= 1.0 - look.at_rest[t]
         size = (images.shape[2], images.shape[1])
@@ -89,7 +85,7 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
     does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
     a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
-    that has stopped. What stereo has matched at one depth stands still.
+    that has stopped. What stereo has matched at one depth stands still, and so does what nothing sure is known of.
 
     Returns:
         Evidence of motion, 0 to 1, and the confidence in it.
@@ -107,10 +103,8 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))
-    if evidence.still is not None:
-        value = value * confidence / np.maximum(confidence + evidence.still, 1e-6)
-        confidence = confidence + evidence.still
-    return value, PRIOR_CONFIDENCE + confidence
+    static = STATIC_PRIOR + (0.0 if evidence.still is None else evidence.still)
+    return value * confidence / (confidence + static), confidence + static
 
 
 def smooth(

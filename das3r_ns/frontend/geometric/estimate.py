@@ -20,7 +20,7 @@ from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, mo
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
-from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again, trustworthy
+from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again
 from das3r_ns.frontend.geometric.stereo import match_frames, resized
 from das3r_ns.frontend.known.knowledge import Known, static_weight
 from das3r_ns.frontend.pairs import strided_pairs
@@ -118,13 +118,14 @@ def estimate(
     )
     if not config.stereo or result.camera_kind != "general":
         return scene
-    return _with_stereo(scene, images, flow_images, evidence, known, progress)
+    return _with_stereo(scene, images, flow_images, flows, evidence, known, progress)
 
 
 def _with_stereo(
     scene: SceneEstimate,
     images: UInt8[np.ndarray, "N H W 3"],
     flow_images: UInt8[np.ndarray, "N h w 3"],
+    flows: PairFlows,
     evidence: EvidenceMaps | None,
     known: Known,
     progress: Progress,
@@ -135,12 +136,13 @@ def _with_stereo(
         scene: Cameras, depth and dynamic probability as optical flow tells them.
         images: RGB frames at the working resolution.
         flow_images: The same at the resolution of the flow.
+        flows: Optical flow between them.
         evidence: What spoke for motion; None where the user's masks alone count.
         known: Whose masks may have to be joined in.
         progress: Where to report.
 
     Returns:
-        The scene as it was where stereo finds too little to be believed.
+        The scene as it was where there is too little parallax for stereo.
     """
     count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
     dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
@@ -149,20 +151,18 @@ def _with_stereo(
         matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
     if matches is None:
         return scene
-    if evidence is not None:
+    if evidence is not None and not scene.provenance["refined"]:
         with progress.stage("Depth", count) as advance:
             depth, confidence = matches.depth(on_frame=advance)
-        if not trustworthy(confidence, dynamic):
-            return scene
-        if not scene.provenance["refined"]:
-            matched = RigidPrediction(
-                depth=1.0 / resized(1.0 / depth, flow_size),
-                reliability=resized(confidence, flow_size),
-                intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
-                c2w_cv=scene.c2w_cv,
-            )
-            with progress.stage("Second look", ROUNDS * count) as advance:
-                dynamic = known.with_masks(look_again(images, flow_images, evidence, matched, dynamic, advance))
+        matched = RigidPrediction(
+            depth=1.0 / resized(1.0 / depth, flow_size),
+            reliability=resized(confidence, flow_size),
+            intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
+            c2w_cv=scene.c2w_cv,
+        )
+        with progress.stage("Second look", ROUNDS * count) as advance:
+            dynamic = look_again(images, flow_images, flows, evidence, matched, dynamic, advance)
+        dynamic = known.with_masks(dynamic)
     with progress.stage("Depth", count) as advance:
         depth, confidence = matches.depth(1.0 - dynamic, advance)
     return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)

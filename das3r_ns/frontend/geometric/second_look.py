@@ -8,41 +8,18 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
-from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, look_behind
+from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, look_behind, motion_evidence
+from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.known.knowledge import static_weight
 
 ROUNDS = 2
-"""Looks that are taken: the second one knows the movers that the first one found, and asks no frame that shows one."""
-
-MATCHED = 0.1
-"""Confidence from which a pixel counts as matched."""
-
-ENOUGH_MATCHED = 0.25
-"""Share of the static pixels that must be matched: with less, depth is a guess where it would have to decide."""
-
-MOVERS_MATCHED = 0.5
-"""What moves must be matched less often than this, relative to what stays. Where it is not, the cameras have followed
-the mover, or what matches is no more than blur."""
-
-
-def trustworthy(confidence: Float[np.ndarray, "N H W"], dynamic: Float[np.ndarray, "N H W"]) -> bool:
-    """Whether stereo has matched what stays and not what moves, so that its word is worth something.
-
-    Args:
-        confidence: Of the depth by stereo, movers and all.
-        dynamic: Dynamic probability by the first look.
-    """
-    found, stays = confidence > MATCHED, dynamic <= 0.5
-    if not stays.any():
-        return False
-    static_share = float(found[stays].mean())
-    moving_share = float(found[~stays].mean()) if not stays.all() else 0.0
-    return static_share >= ENOUGH_MATCHED and moving_share <= MOVERS_MATCHED * static_share
+"""Times that every frame is looked at: against its neighbours by flow, and against what all others show of it."""
 
 
 def look_again(
     images: UInt8[np.ndarray, "N H W 3"],
     small: UInt8[np.ndarray, "N h w 3"],
+    flows: PairFlows,
     evidence: EvidenceMaps,
     matched: RigidPrediction,
     dynamic: Float[np.ndarray, "N H W"],
@@ -50,18 +27,22 @@ def look_again(
 ) -> Float[np.ndarray, "N H W"]:
     """Decide once more what moves, with the depth of the static world to compare the frames by.
 
+    What the first look took for motion for want of a depth is measured anew against the sharper one, region by region:
+    where stereo has matched, flow and colours agree with it if the place is static, and where it has not, the depth is
+    as good as before.
+
     Args:
         images: RGB frames at the working resolution.
         small: The same at the resolution of the evidence.
+        flows: Optical flow between them.
         evidence: What the first look saw.
         matched: Cameras and depth by stereo, movers and all, at the resolution of the evidence.
-        dynamic: Dynamic probability by the first look.
+        dynamic: Dynamic probability by the first look: which frames show a mover, and are not asked what is behind it.
         on_frame: Called :data:`ROUNDS` times for each frame, for progress bars.
 
     Returns:
         Dynamic probability, as :func:`~das3r_ns.frontend.geometric.dynamic_probability.dynamic_probability` has it.
     """
-    for _ in range(ROUNDS):
-        stays = static_weight(dynamic, (small.shape[2], small.shape[1]))
-        dynamic = dynamic_probability(images, evidence, look_behind(small, matched, stays, on_frame))
-    return dynamic
+    evidence = motion_evidence(small, flows, matched, on_frame, before=evidence)
+    stays = static_weight(dynamic, (small.shape[2], small.shape[1]))
+    return dynamic_probability(images, evidence, look_behind(small, matched, stays, on_frame))

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.dynamic_probability import (
-    PRIOR_CONFIDENCE,
+    MIN_CONTRAST,
+    STATIC_PRIOR,
     dynamic_probability,
     fuse,
     relative_evidence,
@@ -18,6 +19,7 @@ from das3r_ns.frontend.geometric.dynamic_probability import (
 )
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.motion import RigidPrediction, SecondLook, motion_evidence
+from das3r_ns.frontend.geometric.motion.superpixels import region_sum
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.pairs import strided_pairs
 
@@ -261,7 +263,6 @@ def test_segment_frame_follows_the_colours() -> None:
 def _look(images: np.ndarray, change: float, witnessed: float, still: float, where: tuple) -> SecondLook:
     """A second look that sees the same everywhere but at one place."""
     maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still), "at_rest": (0.0, 0.0)}
-    maps["matchable"] = (0.5, 0.5)
     out = {name: np.full(images.shape[:3], elsewhere, np.float32) for name, (elsewhere, _) in maps.items()}
     for name, (_, value) in maps.items():
         out[name][where] = value
@@ -281,7 +282,9 @@ def test_second_look_adds_what_other_frames_do_not_show() -> None:
     found = dynamic_probability(images, evidence, _look(images, 1.0, 1.0, 0.0, np.nonzero(poster)))
     assert (found[poster] > 0.5).mean() > 0.9
     # Where nobody sees the place, nothing that is said of it counts.
-    unseen = dynamic_probability(images, evidence, _look(images, 1.0, 0.0, 0.0, np.nonzero(poster)))
+    look = _look(images, 1.0, 0.0, 0.0, np.nonzero(poster))
+    look.change[masks] = 1.0
+    unseen = dynamic_probability(images, evidence, look)
     assert (unseen[poster] > 0.5).mean() < 0.05
     assert _iou(unseen, masks) > 0.8
 
@@ -291,14 +294,17 @@ def test_second_look_speaks_for_what_is_still() -> None:
     images, masks, rigid = _two_depths()
     evidence = motion_evidence(images, _flows(images))
     board = (rigid.depth < 3) & ~masks
-    unmatched, matched = (
-        dynamic_probability(images, evidence, _look(images, 0.0, 1.0, still, np.nonzero(board))) > 0.5
-        for still in (0.0, 1.0)
-    )
+
+    def moves(still: float) -> np.ndarray:
+        look = _look(images, 0.0, still, still, np.nonzero(board))
+        look.witnessed[~board] = 0.0
+        return dynamic_probability(images, evidence, look) > 0.5
+
+    unmatched, matched = moves(0.0), moves(1.0)
     assert unmatched[board].mean() > 0.85
     assert matched[board].mean() < 0.7 * unmatched[board].mean()
-    # With less to outshine it, the true mover comes to light.
-    assert matched[masks].mean() > unmatched[masks].mean() + 0.5
+    # Evidence is of one scale: the board does not outshine the true mover in either case.
+    assert min(matched[masks].mean(), unmatched[masks].mean()) > 0.85
 
 
 def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
@@ -333,6 +339,19 @@ def test_what_is_still_counts_as_one_more_witness_against_motion() -> None:
         with_still = dataclasses.replace(evidence, still=look.added_to(evidence).still)
         fused, sure = fuse(with_still)
         np.testing.assert_allclose(sure, confidence + still, rtol=1e-5)
-        # fuse adds a little confidence of its own that knows nothing of motion.
-        own = confidence - PRIOR_CONFIDENCE
-        np.testing.assert_allclose(fused, value * own / np.maximum(own + still, 1e-6), atol=1e-5)
+        np.testing.assert_allclose(fused, value * confidence / (confidence + still), rtol=1e-5)
+
+
+def test_what_nothing_sure_speaks_of_stands_still() -> None:
+    """The same cues for motion, by flow that leads home and by flow that does not."""
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    guessed = dataclasses.replace(evidence, flow_trust=0.02 * evidence.flow_trust, change_weight=0 * evidence.change)
+    sure, doubtful = fuse(evidence)[0], fuse(guessed)[0]
+    inside = region_sum(evidence.regions.labels, masks, evidence.regions.count) > 0.9 * evidence.regions.size
+    assert np.median(sure[inside]) > MIN_CONTRAST
+    assert np.quantile(doubtful[inside], 0.95) < 0.5 * MIN_CONTRAST
+    unknown = dataclasses.replace(guessed, flow_trust=0 * evidence.flow_trust)
+    value, confidence = fuse(unknown)
+    np.testing.assert_array_equal(value, 0.0)
+    np.testing.assert_allclose(confidence, STATIC_PRIOR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -90,14 +90,16 @@ def motion_evidence(
     flows: PairFlows,
     rigid: RigidPrediction | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    before: EvidenceMaps | None = None,
 ) -> EvidenceMaps:
     """Gather the motion evidence of a clip.
 
     Args:
         images: RGB frames, at any resolution.
         flows: Optical flow between them for :data:`STRIDES`, both ways.
-        rigid: What bundle adjustment predicts of a static world, or None where it found nothing.
+        rigid: What a static world would look like, as far as it is known; None where nothing is.
         on_frame: Called after each frame, for progress bars.
+        before: Evidence of the same clip against another static world: superpixels and their links stay.
 
     Returns:
         The evidence at the resolution of ``flows``.
@@ -107,24 +109,32 @@ def motion_evidence(
     world = static_world(flows, rigid, STRIDES, FAR_STRIDES)
     lab = [cv2.cvtColor(cv2.GaussianBlur(i, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32) for i in small]
     with ThreadPoolExecutor(max_workers=2) as pool:
-        regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
+        if before is None:
+            regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
+        else:
+            regions = before.regions
         edge_frame = regions.frame[regions.edges[:, 0]]
 
-        def one(t: int) -> tuple[dict[str, Float[np.ndarray, " s"]], Float[np.ndarray, " e"]]:
-            frame = _Frame(regions, t, regions.edges[edge_frame == t])
-            out = frame.cues(flows, world, lab), frame.boundary(flows)
-            on_frame()
-            return out
+        frames = [_Frame(regions, t, regions.edges[edge_frame == t]) for t in range(len(images))]
 
-        found = list(pool.map(one, range(len(images))))
+        def one(frame: _Frame) -> dict[str, Float[np.ndarray, " s"]]:
+            cues = frame.cues(flows, world, lab)
+            on_frame()
+            return cues
+
+        found = list(pool.map(one, frames))
+        cues = {name: np.concatenate([cues[name] for cues in found]) for name in CUE_NAMES}
+        if before is not None:
+            return replace(before, **cues)
+        boundary = np.concatenate(list(pool.map(lambda frame: frame.boundary(flows), frames)))
     links, share = temporal_links(regions, flows, LINK_STRIDES)
     on_tripod = rigid is not None and rigid.camera_kind == "tripod"
     return EvidenceMaps(
         regions=regions,
         plate=_difference_from_median(regions, np.stack(lab)) if on_tripod else None,
         still=None,
-        **{name: np.concatenate([cues[name] for cues, _ in found]) for name in CUE_NAMES},
-        boundary=np.concatenate([boundary for _, boundary in found]),
+        **cues,
+        boundary=boundary,
         links=links,
         link_share=share,
     )

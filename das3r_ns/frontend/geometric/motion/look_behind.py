@@ -53,14 +53,6 @@ MOVERS_MATCH = 0.3
 """How often a frame's movers are still, relative to its static pixels, when that proves nothing there any more: plain
 fur matches anywhere, and what hardly moves is still."""
 
-BOTH_SIDES = 2.0
-"""Frames, both before and after, that have to have a place in their picture before it must match. The ground that a
-mover is about to cover, or has just uncovered, is seen from one side only, which is missing at an end of the clip or of
-the picture; a mover hides its own place from both."""
-
-AROUND = 0.08
-"""Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
-
 
 @dataclass(frozen=True)
 class SecondLook:
@@ -72,9 +64,6 @@ class SecondLook:
     """What that is worth: whether enough frames see the place."""
     still: Float[np.ndarray, "N H W"]
     """How surely the pixel, amid others, was matched at one depth, on which frames agree: what moves has none."""
-    matchable: Float[np.ndarray, "N H W"]
-    """How much of what stays around the pixel is matched at all, so that not to be means something; less where movers
-    hide the place from all frames that could match it."""
     at_rest: Float[np.ndarray, "N H W"]
     """How surely the pixel is static: still, while other frames do not show something else behind it, in a frame whose
     movers are not."""
@@ -121,13 +110,12 @@ def look_behind(
             inverse_depth[others], trust[others], *_into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
-        error, spread, seen, hidden = kernels.colours_behind(
+        error, spread, seen = kernels.colours_behind(
             lab[t],
             depth,
             lab[others],
             static[others],
             inverse_depth[others],
-            others > t,
             *_into(matched, t, others),
             SLACK * middle,
         )
@@ -135,16 +123,13 @@ def look_behind(
         excess = np.maximum(error - np.median(error), 0.0)
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
-        looks, witnessed = seen + hidden, np.minimum(seen.sum(axis=0) / WITNESSES, 1.0)
-        one_sided = np.maximum(1.0 - looks.min(axis=0) / BOTH_SIDES, 0.0)
-        excused = one_sided * hidden.sum(axis=0) / np.maximum(looks.sum(axis=0), 1.0)
+        witnessed = np.minimum(seen / WITNESSES, 1.0)
         at_rest = still[t] * (1.0 - witnessed * change) * _proves(still[t], static[t])
-        return change * (1.0 - still[t]), witnessed, 1.0 - excused, at_rest
+        return change * (1.0 - still[t]), witnessed, at_rest
 
     with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
-        change, witnessed, expected, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
-    matchable = _share_around(matches, static) * np.stack(expected)
-    return SecondLook(np.stack(change), np.stack(witnessed), still, matchable, np.stack(at_rest))
+        change, witnessed, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
+    return SecondLook(np.stack(change), np.stack(witnessed), still, np.stack(at_rest))
 
 
 def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> float:
@@ -153,17 +138,6 @@ def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) ->
         return 1.0
     stays = float(still[static].mean()) if static.any() else 0.0
     return max(1.0 - float(still[~static].mean()) / max(MOVERS_MATCH * stays, 1e-6), 0.0)
-
-
-def _share_around(values: Float[np.ndarray, "N H W"], counted: Bool[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
-    """Mean around each pixel over those that count, low where hardly any does."""
-    size = AROUND * values.shape[2]
-
-    def blur(maps: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-        return cv2.GaussianBlur(maps, (0, 0), size)
-
-    weights = counted.astype(np.float32)
-    return np.stack([blur(v * w) / np.maximum(blur(w), 0.02) for v, w in zip(values, weights, strict=True)])
 
 
 def _into(

@@ -129,11 +129,10 @@ def colours_behind(
     pictures: Float[np.ndarray, "M H W C"],
     static: Bool[np.ndarray, "M H W"],
     surfaces: Float[np.ndarray, "M H W"],
-    later: Bool[np.ndarray, " M"],
     rays: Float[np.ndarray, "M 3 3"],
     offsets: Float[np.ndarray, "M 3"],
     slack: float,
-) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "2 H W"], Float[np.ndarray, "2 H W"]]:
+) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
     """Compare a picture with what other frames show at the points of a depth map.
 
     Args:
@@ -142,21 +141,18 @@ def colours_behind(
         pictures: The other frames.
         static: Where they show the static world.
         surfaces: Their own inverse depth; frames with something in front of the point do not see it.
-        later: Which of them come after the frame.
         rays: Homographies of the frame's pixels at infinity into those of the others.
         offsets: What is added to them per inverse depth.
         slack: Inverse depth that a surface may be nearer besides.
 
     Returns:
         The median difference in colour from the others, summed over channels; the spread of the colours that they
-        show (median distance from their median); how many of them see the point, those before the frame and those
-        after it; and in how many a mover hides it, likewise.
+        show (median distance from their median); and how many of them see the point.
     """
     count, height, width, channels = pictures.shape
     error = np.zeros((height, width), dtype=np.float32)
     spread = np.zeros((height, width), dtype=np.float32)
-    seen = np.zeros((2, height, width), dtype=np.float32)
-    hidden = np.zeros((2, height, width), dtype=np.float32)
+    seen = np.zeros((height, width), dtype=np.float32)
     colours = np.empty((count, channels), dtype=np.float32)
     middle = np.empty(channels, dtype=np.float32)
     values = np.empty(count, dtype=np.float32)
@@ -169,14 +165,11 @@ def colours_behind(
                 z, u, v = _project(x, y, d, rays[m], offsets[m])
                 if z < MIN_Z or u < 0.5 or v < 0.5 or u > width - 0.5 or v > height - 0.5:
                     continue
-                side = 1 if later[m] else 0
                 i, j = min(int(v), height - 1), min(int(u), width - 1)
-                if not static[m, i, j]:
-                    hidden[side, row, col] += 1
-                elif surfaces[m, i, j] <= IN_FRONT * d / z + slack:
+                if static[m, i, j] and surfaces[m, i, j] <= IN_FRONT * d / z + slack:
                     _bilinear(pictures[m], u - 0.5, v - 0.5, colours[n])
                     n += 1
-                    seen[side, row, col] += 1
+            seen[row, col] = n
             if n == 0:
                 continue
             for m in range(n):
@@ -192,4 +185,4 @@ def colours_behind(
                 for k in range(channels):
                     values[m] += abs(colours[m, k] - middle[k])
             spread[row, col] = _median(values, n)
-    return error, spread, seen, hidden
+    return error, spread, seen
