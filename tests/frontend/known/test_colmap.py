@@ -98,7 +98,7 @@ def textured(tmp_path_factory: pytest.TempPathFactory) -> Textured:
 
     room = Box(np.array((-4.0, -2.5, -2.0)), np.array((4.0, 2.5, 6.0)), [texture(5.0) for _ in range(6)], inside=True)
     corners = np.array([(-1.6, 0.4, 2.6), (-0.4, -1.1, 3.4), (0.9, 0.5, 2.8), (1.8, -0.7, 4.0), (-2.2, -1.0, 4.4)])
-    boxes = [room, *(Box(low, low + [0.7, 0.6, 0.7], [texture(2.0)] * 6) for low in corners)]
+    boxes = [room, *(Box(low, low + np.array((0.7, 0.6, 0.7)), [texture(2.0)] * 6) for low in corners)]
     bake_light(boxes, [(0.0, 0.0, 1.0, 1.0)])
 
     class Passing(Movers):
@@ -134,8 +134,8 @@ def test_a_known_focal_is_held_and_what_moves_has_no_features(
     textured: Textured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models: list[Any] = []
-    registered = colmap._registered
-    monkeypatch.setattr(colmap, "_registered", lambda model: models.append(model) or registered(model))
+    largest = colmap.largest
+    monkeypatch.setattr(colmap, "largest", lambda found: models.extend(found) or largest(found))
     clip = open_clip(textured.frames, 150)
     found = colmap.register(clip, textured.moves, FOCAL, tmp_path / "cache", Progress())
     assert found is not None and found.focal == FOCAL and len(found.frames) == 8
@@ -155,6 +155,28 @@ def test_a_video_without_features_has_no_model(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"white/{i}.png"), np.full((64, 96, 3), 255, np.uint8))
     clip = open_clip(tmp_path / "white", 150)
     assert colmap.register(clip, np.zeros((3, 32, 48), np.float32), None, tmp_path / "cache", Progress()) is None
+
+
+def test_frames_that_hardly_a_point_holds_do_not_count() -> None:
+    """COLMAP has been seen to register 21 frames on two points in all."""
+
+    def image(number: int, points: int, has_pose: bool = True) -> SimpleNamespace:
+        pose = SimpleNamespace(inverse=lambda: SimpleNamespace(matrix=lambda: np.eye(4)[:3]))
+        name = f"{number:05d}.png"
+        return SimpleNamespace(name=name, num_points3D=points, has_pose=has_pose, cam_from_world=lambda: pose)
+
+    def model(*images: SimpleNamespace) -> Any:
+        return SimpleNamespace(
+            images=dict(enumerate(images)),
+            cameras={1: SimpleNamespace(focal_length=100.0)},
+            num_points3D=lambda: 50,
+            compute_mean_reprojection_error=lambda: 0.4,
+        )
+
+    found = colmap.largest([model(*(image(i, 2) for i in range(21))), model(image(4, 30), image(2, 31), image(3, 29))])
+    assert found is not None and found.frames.tolist() == [2, 4] and found.num_points == 50
+    assert colmap.largest([]) is None
+    assert colmap.largest([model(image(0, 2), image(1, 99, has_pose=False))]) is None
 
 
 @needs_pycolmap
