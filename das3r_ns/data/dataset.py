@@ -67,6 +67,7 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         # Only training uses "val"; ns-viewer, ns-eval, ns-export and ns-render must answer at once or say why not.
         config.dataparser.require_cache |= test_mode != "val"
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+        self.train_dataset.metadata["checkpoint_follows"] = test_mode != "val"
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]

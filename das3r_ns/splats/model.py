@@ -66,7 +66,8 @@ class Das3rModel(SplatfactoModel):
         """
         config = self.config
         metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
-        gaussians = initial_gaussians(None if config.random_init else self.seed_points, config)
+        seeds = None if config.random_init else self.seed_points
+        gaussians = initial_gaussians(seeds, config, sized=not metadata.get("checkpoint_follows", False))
         staticness = None if config.random_init else metadata.get("points3D_staticness")
         gaussians |= self.initial_opacities(len(gaussians["means"]), staticness)
         self.gauss_params = nn.ParameterDict({name: nn.Parameter(value) for name, value in gaussians.items()})

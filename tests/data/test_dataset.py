@@ -119,6 +119,7 @@ def test_only_training_may_run_the_front_end(
     monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_a, **_k: small_outputs(tmp_path, 1))
     manager = Das3rDataManagerConfig().setup(device="cpu", test_mode=test_mode)
     assert manager.dataparser.config.require_cache is needs_cache
+    assert manager.train_dataset.metadata["checkpoint_follows"] is needs_cache
 
 
 def test_training_images_carry_the_depth_that_was_measured(demo_video, oracle_front_end) -> None:
