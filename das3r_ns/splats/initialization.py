@@ -20,7 +20,7 @@ def initial_gaussians(
     Args:
         seed_points: Positions and 8-bit colours; None for ``config.num_random`` random ones.
         config: Degree of the spherical harmonics, and where random points lie.
-        sized: False where a checkpoint follows, which overwrites the sizes: all are 1, and no neighbours are looked for.
+        sized: False where a checkpoint follows and overwrites the sizes: no neighbours are looked for, all are 1.
 
     Returns:
         ``means`` [N, 3], ``scales`` (log) [N, 3], ``quats`` (wxyz) [N, 4], ``features_dc`` [N, 3] and
