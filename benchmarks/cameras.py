@@ -11,14 +11,14 @@ measurement is one of das3r bench, in a process of its own; what a run has measu
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import get_args
 
 import tyro
+from provenance import commit, provenance_line
 from report import table, update_between_marks
 from workspace import find_sets
 
@@ -26,7 +26,6 @@ from das3r_ns.evaluation.bench.config import BenchConfig
 from das3r_ns.evaluation.bench.job import Job, Record
 from das3r_ns.evaluation.bench.run import in_own_process, run_bench
 from das3r_ns.evaluation.bench.tables import FRONT_END
-from das3r_ns.evaluation.machine import machine_line
 from das3r_ns.files import write_json
 from das3r_ns.frontend.choice import FRONT_ENDS
 from das3r_ns.frontend.config import Cameras, FrontEndConfig
@@ -134,15 +133,6 @@ def _measure(job: Job) -> Record:
     return {**in_own_process(job), "front_end_version": FRONT_ENDS["geometric"].version, "commit": commit()}
 
 
-def commit() -> str:
-    """Of this checkout, short, with ``-dirty`` where files were changed since; ``unknown`` outside of git."""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--abbrev=7"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def all_registered(record: Record) -> bool:
     """Whether COLMAP registered every frame."""
     return "failed" not in record and bool(record.get("colmap")) and record["colmap"]["registered"] == record["frames"]
@@ -162,7 +152,8 @@ def text(records: Records) -> str:
     columns = ["set", "frames", "cameras", "registered", "ATE %", "RPE, degrees", "focal error %", "J", "s"]
     shown = table([*columns, "psnr_static", "SSIM", "steps"], rows)
     every = [record for of_set in records.values() for record in of_set.values() if "failed" not in record]
-    return "\n".join([_provenance(every), "", *shown, *_means(records)])
+    origin = provenance_line(every) if every else "Nothing could be measured."
+    return "\n".join([origin, "", *shown, *_means(records)])
 
 
 def _row(name: str, of_set: Mapping[str, Record], cameras: Cameras) -> list[str]:
@@ -204,17 +195,6 @@ def _means(records: Records) -> list[str]:
         f"psnr_static, mean of the {len(both)} sets that COLMAP registers whole: {own:.2f} on our own cameras, "
         f"{colmap:.2f} on COLMAP's; the least of the differences is {gap:+.2f}, {worst}.",
     ]
-
-
-def _provenance(records: Iterable[Record]) -> str:
-    known = sorted(records, key=lambda record: record["date"])
-    if not known:
-        return "Nothing could be measured."
-    when = " to ".join(dict.fromkeys((known[0]["date"], known[-1]["date"])))
-    commits = ", ".join(dict.fromkeys(record["commit"] for record in known))
-    front_ends = "; ".join(dict.fromkeys(f"{r['front_end']}, version {r['front_end_version']}" for r in known))
-    machines = "; ".join(dict.fromkeys(machine_line(record["machine"]) for record in known))
-    return f"Measured {when}. Commit: {commits}. Front end: {front_ends}. Machine: {machines}."
 
 
 def write_table(path: Path, markdown: str) -> None:

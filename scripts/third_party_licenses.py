@@ -26,8 +26,8 @@ Worth knowing
     contains no weights of SAM 2 (published under Apache-2.0), and fetches them only when they are named.
   - gsply (MIT) is used where it is installed, to write .spz files: the extra `spz`.
   - pycolmap (BSD-3-Clause) is used where it is installed, for COLMAP's cameras: the extra `colmap`.
-  - pycolmap and evo (GPL-3.0) check das3r's results in its tests: the extra `dev`. Nothing installed for use has
-    to do with evo.
+  - pycolmap and evo (GPL-3.0) check das3r's results in its tests: the extra `dev`. Nothing that is installed for use
+    has to do with evo.
   - nerfstudio's LPIPS metric uses AlexNet weights from torchvision, which are fetched only when that metric is asked
     for.
 """

@@ -34,7 +34,10 @@ def disk(radius: int) -> np.ndarray:
 
 
 def replaced_pixels(
-    static_weight: Float[np.ndarray, "H W"], render: Float[np.ndarray, "H W 3"], frame: Float[np.ndarray, "H W 3"]
+    static_weight: Float[np.ndarray, "H W"],
+    render: Float[np.ndarray, "H W 3"],
+    frame: Float[np.ndarray, "H W 3"],
+    device: torch.device | str = "cpu",
 ) -> Bool[np.ndarray, "H W"]:
     """Which pixels of a frame do not show the static scene.
 
@@ -46,15 +49,16 @@ def replaced_pixels(
         static_weight: Of the front end, 1 = static.
         render: The static scene at this camera, 0 to 1.
         frame: The frame, 0 to 1.
+        device: Where to compute.
     """
     size = (frame.shape[1], frame.shape[0])
     posterior = static_weight_posterior(
-        torch.from_numpy(static_weight)[..., None],
-        torch.from_numpy(render),
-        torch.from_numpy(frame),
+        torch.from_numpy(static_weight)[..., None].to(device),
+        torch.from_numpy(render).to(device),
+        torch.from_numpy(frame).to(device),
         window=2 * length(SMOOTHING, size) + 1,
     )
-    moves = (posterior[..., 0].numpy() < STATIC).astype(np.uint8)
+    moves = (posterior[..., 0] < STATIC).to(torch.uint8).cpu().numpy()
     moves = cv2.morphologyEx(moves, cv2.MORPH_OPEN, disk(length(SPECK, size)))
     return cv2.dilate(moves, disk(length(GROWTH, size))) > 0
 

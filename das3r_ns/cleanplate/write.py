@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ from das3r_ns.frontend.report.write import read_png, write_png, write_video
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing
 from das3r_ns.trained.scene import TrainedScene
+from das3r_ns.workers import workers
 
 MARKER = "clean-plate.json"
 """Holds where the folder's content comes from; tells our folders from others."""
@@ -29,6 +33,10 @@ confirms; never seen (flat, or inpainted)."""
 HOLE_COLOUR = 128
 OPAQUE = 0.5
 """Accumulation below which the splats draw nothing to speak of."""
+PIXEL_MEMORY = 160
+"""Bytes for each pixel of a plate that is put together."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class StaticViews:
         for number, path in enumerate(scene.video.image_paths):
             outputs = scene.render(number, size)
             frame = read_png(path).astype(np.float32) / 255
-            replaced = replaced_pixels(scene.static_weight(number, size), outputs["rgb"], frame)
+            replaced = _replaced(scene, number, outputs, frame)
             depth.append(outputs["depth"][..., 0])
             shown.append(~replaced & (outputs["accumulation"][..., 0] >= OPAQUE))
             advance()
@@ -96,26 +104,26 @@ class CleanPlate:
 
 
 def clean_plate(
-    scene: TrainedScene,
     views: StaticViews,
     number: int,
     frame: UInt8[np.ndarray, "H W 3"],
+    outputs: Mapping[str, Float[np.ndarray, "H W C"]],
+    replaced: Bool[np.ndarray, "H W"],
     settings: PlateSettings | None = None,
 ) -> CleanPlate:
-    """The clean plate of one frame.
+    """The clean plate of one frame, from what the model has said of it: work for any thread.
 
     Args:
-        scene: The trained run.
-        views: :meth:`StaticViews.of` it.
+        views: Of all frames.
         number: Number of the frame.
         frame: The frame at the size of the video, RGB.
+        outputs: The model's at its camera.
+        replaced: Which of its pixels do not show the static scene.
         settings: What to do with holes.
     """
     settings = settings or PlateSettings()
     size = (frame.shape[1], frame.shape[0])
-    outputs = scene.render(number, size)
     render, target = outputs["rgb"], frame.astype(np.float32) / 255
-    replaced = replaced_pixels(scene.static_weight(number, size), render, target)
     unseen = views.unseen(number, replaced)
     hole = unseen if settings.strict_holes else unseen & (outputs["accumulation"][..., 0] < OPAQUE)
     sources = np.full(replaced.shape, FROM_FRAME, np.uint8)
@@ -131,12 +139,38 @@ def clean_plate(
     return CleanPlate(image, np.rint(render * 255).astype(np.uint8), sources)
 
 
+def _replaced(
+    scene: TrainedScene, number: int, outputs: Mapping[str, Float[np.ndarray, "H W C"]], target: np.ndarray
+) -> Bool[np.ndarray, "H W"]:
+    size = (target.shape[1], target.shape[0])
+    return replaced_pixels(scene.static_weight(number, size), outputs["rgb"], target, scene.pipeline.device)
+
+
+def _side_by_side(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], threads: int) -> Iterator[T]:
+    """``function`` of each of the arguments, in their order, on threads; no more arguments are drawn than are at work.
+
+    Args:
+        function: Releases Python's lock.
+        arguments: Drawn in the thread of the caller.
+        threads: How many.
+    """
+    at_work: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for those in arguments:
+            at_work.append(pool.submit(function, *those))
+            if len(at_work) > threads:
+                yield at_work.popleft().result()
+        while at_work:
+            yield at_work.popleft().result()
+
+
 def write_clean_plates(
     scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
 ) -> None:
     """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, and a film.
 
-    Frame after frame, so that memory does not grow with the size of the video; the folder appears when it is complete.
+    The model renders frame after frame; threads put together and write those that it has rendered, a few at a time, so
+    that memory does not grow with the size of the video. The folder appears when it is complete.
 
     Args:
         scene: A trained run.
@@ -159,12 +193,20 @@ def write_clean_plates(
         for folder in FOLDERS:
             (temporary / folder).mkdir()
 
-        def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        def written(number: int, frame: Any, outputs: Any, replaced: Any) -> CleanPlate:
+            plate = clean_plate(views, number, frame, outputs, replaced, settings)
+            pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
+            for folder, picture in zip(FOLDERS, pictures, strict=True):
+                write_png(temporary / folder / f"{number:05d}.png", picture)
+            return plate
+
+        def rendered() -> Iterator[tuple[Any, ...]]:
             for number, frame in enumerate(scene.frames()):
-                plate = clean_plate(scene, views, number, frame, settings)
-                pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
-                for folder, picture in zip(FOLDERS, pictures, strict=True):
-                    write_png(temporary / folder / f"{number:05d}.png", picture)
+                outputs = scene.render(number, (width, height))
+                yield number, frame, outputs, _replaced(scene, number, outputs, frame.astype(np.float32) / 255)
+
+        def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+            for plate in _side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height)):
                 for source in totals:
                     totals[source] += int((plate.sources == source).sum())
                 yield plate.image

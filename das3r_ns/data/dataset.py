@@ -67,19 +67,36 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         # Only training uses "val"; ns-viewer, ns-eval, ns-export and ns-render must answer at once or say why not.
         config.dataparser.require_cache |= test_mode != "val"
         super().__init__(config, device, test_mode, world_size, local_rank, **kwargs)
+        self.train_dataset.metadata["checkpoint_follows"] = test_mode != "val"
 
     def _load_images(
         self, split: Literal["train", "eval"], cache_images_device: Literal["cpu", "gpu"]
     ) -> list[dict[str, Tensor]]:
+        if split == "eval" and self.config.dataparser.eval_split == "none":
+            return self.cached_train  # the same pictures, which need not lie there twice
         # "cpu" (forced by nerfstudio above 500 images) pins memory, which needs an accelerator; "gpu" means our device.
         if not torch.cuda.is_available():
             cache_images_device = "gpu"
         loaded = super()._load_images(split, cache_images_device)
-        if cache_images_device == "gpu":
-            for data in loaded:
-                for name in data.keys() & {"static_weight", "measured_depth"}:
-                    data[name] = data[name].to(self.device)
+        for data in loaded:
+            for name in data.keys() & {"static_weight", "measured_depth"}:
+                data[name] = data[name].to(self.device) if cache_images_device == "gpu" else data[name].pin_memory()
+        self.train_cameras = self.train_dataset.cameras.to(self.device)
         return loaded
+
+    def next_train(self, step: int) -> tuple[Cameras, dict]:
+        """The next training image with its camera, without a wait for the device."""
+        del step
+        index = self.train_unseen_cameras.pop(0)
+        if not self.train_unseen_cameras:
+            self.train_unseen_cameras = self.sample_train_cameras()
+        data = dict(self.cached_train[index])
+        for name in data.keys() & {"image", "static_weight", "measured_depth"}:
+            data[name] = data[name].to(self.device, non_blocking=True)
+        camera = self.train_cameras[index : index + 1]
+        known = self.train_dataset.cameras  # on the host: the model need not ask the device how large its picture is
+        camera.metadata = {"cam_idx": index, "size": (int(known.width[index]), int(known.height[index]))}
+        return camera, data
 
     @property
     def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:

@@ -19,7 +19,7 @@ from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.static_weight import MASK_THRESHOLD, static_weight
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised whenever the derived files change for the same input, so that old ones are not read."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from das3r_ns.demo.world import SUPERSAMPLING, Box, Rays, cast_boxes, cast_ellip
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
 from das3r_ns.scene.observed import grown, observed_count
+from das3r_ns.workers import workers
 
 MARKER = "demo.json"
 FORMAT = 2
@@ -110,7 +110,7 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
         on_frame()
         return frame.mask, frame.clean_depth
 
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         rendered = list(pool.map(render, range(len(poses))))
         masked = grown(np.stack([mask for mask, _ in rendered]))
         depths = np.stack([depth for _, depth in rendered])

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from das3r_ns.workers import usable_cores
+
 
 def describe_machine() -> dict[str, str]:
     """Processor, cores, memory, GPU and the versions that matter; without the name of the machine."""
@@ -22,7 +24,7 @@ def describe_machine() -> dict[str, str]:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return {
         "processor": models[0] if models else platform.processor() or platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(usable_cores()),
         "memory": f"{memory:.0f} GiB",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",

@@ -7,15 +7,18 @@ Two ways to seed. ``fused`` (this project's): a surface that many frames see bec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int64, UInt8
 
 from das3r_ns.scene.estimate import SceneEstimate, depth_tolerance
-from das3r_ns.scene.geometry import MIN_DEPTH, invert_rigid, pixel_centres, transform_points, unproject
+from das3r_ns.scene.geometry import invert_rigid, pixel_centres, transform_points, unproject
+from das3r_ns.scene.points_kernels import observe_known, observe_new
 
 MEASURED = 0.1
 """Depth of at least this confidence counts as measured; below it is a smooth guess."""
@@ -24,6 +27,8 @@ STATIC = 0.5
 SPARSE = 3.0
 """Guessed depth (sky, blank walls) is seeded at this many times the spacing where other depth is measured, and what
 moves too where it is wanted: no other frame can share the points of a mover, so they would outnumber all others."""
+COARSE = 3.0
+"""Spacing of the cloud that tells how many points there will be, relative to the finest that could be asked for."""
 SUBCELLS = 3
 """Resolution at which a frame's cells remember where points already are; odd, so that a cell's centre is a subcell."""
 
@@ -69,18 +74,29 @@ def fused_points(
     """
     guess_spacing = SPARSE if estimate.camera_kind == "general" else 1.0
     views = [_View.of(estimate, images, frame) for frame in frames]
-    # One frame alone would fill two thirds of the budget; what the others add usually fits into the rest.
-    cell = max(1.0, float(np.sqrt(1.5 * estimate.height * estimate.width / max_points)))
-    while True:
+    passes = [(view, view.stays & view.measured, 1.0) for view in views]
+    passes += [(view, view.stays & ~view.measured, guess_spacing) for view in views]
+    if keep_dynamic:
+        passes += [(view, ~view.stays, SPARSE) for view in views]
+
+    def fuse(cell: float) -> tuple[_Cloud, int]:
+        """The cloud at this spacing, and how many passes the budget has room for."""
         cloud = _Cloud(max_points)
-        passes = [(view, view.stays & view.measured, cell) for view in views]
-        passes += [(view, view.stays & ~view.measured, cell * guess_spacing) for view in views]
-        if keep_dynamic:
-            passes += [(view, ~view.stays, cell * SPARSE) for view in views]
-        done = next((k for k, (view, selected, size) in enumerate(passes) if not cloud.add(view, selected, size)), None)
-        if done is None:
+        fitting = itertools.takewhile(lambda each: cloud.add(each[0], each[1], cell * each[2]), passes)
+        return cloud, sum(1 for _ in fitting)
+
+    # One frame alone would fill two thirds of the budget; what the others add usually fits into the rest.
+    finest = max(1.0, float(np.sqrt(1.5 * estimate.height * estimate.width / max_points)))
+    # How many points that makes is told by a cloud of a ninth of them: halving the spacing makes four times as many, or
+    # somewhat less.
+    coarse, done = fuse(COARSE * finest)
+    filled = coarse.count * len(passes) / max(done, 1) / max_points
+    cell = max(finest, COARSE * finest * float(np.sqrt(filled)))
+    while True:
+        cloud, done = fuse(cell)
+        if done == len(passes):
             return cloud.points(drop_contradicted=not keep_dynamic)
-        cell *= float(np.clip(np.sqrt(len(passes) / (done + 1)), 1.1, 1.3))
+        cell *= float(np.clip(np.sqrt(len(passes) / (done + 1)), 1.05, 1.3))
 
 
 def per_pixel_points(
@@ -156,26 +172,22 @@ class _View:
             c2w=estimate.c2w_cv[frame],
         )
 
-    def locate(
-        self, xyz: Float[np.ndarray, "M 3"]
-    ) -> tuple[Int64[np.ndarray, " m"], Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
-        """Which world points lie in the picture, their image coordinates and their camera z."""
-        matrix = (self.intrinsics @ invert_rigid(self.c2w)[:3]).astype(np.float32)
-        homogeneous = xyz @ matrix[:, :3].T + matrix[:, 3]
-        z = homogeneous[:, 2]
-        xy = homogeneous[:, :2] / np.where(z > MIN_DEPTH, z, 1.0)[:, None]
-        height, width = self.depth.shape
-        inside = (z > MIN_DEPTH) & (xy >= 0).all(axis=-1) & (xy[:, 0] < width) & (xy[:, 1] < height)
-        index = np.flatnonzero(inside)
-        return index, xy[index], z[index]
+    @cached_property
+    def project(self) -> Float[np.ndarray, "3 4"]:
+        """World to homogeneous pixels, float32."""
+        return (self.intrinsics @ invert_rigid(self.c2w)[:3]).astype(np.float32)
 
-    def tolerance(self, at: tuple[np.ndarray, np.ndarray]) -> Float[np.ndarray, " m"]:
+    @cached_property
+    def lift(self) -> Float[np.ndarray, "3 4"]:
+        """Pixels to world: a ray for every unit of depth, and the camera's place."""
+        (fx, _, cx), (_, fy, cy) = self.intrinsics[:2]
+        rays = self.c2w[:3, :3] @ np.array([[1 / fx, 0, -cx / fx], [0, 1 / fy, -cy / fy], [0, 0, 1]])
+        return np.concatenate([rays, self.c2w[:3, 3:]], axis=1)
+
+    @cached_property
+    def tolerance(self) -> Float[np.ndarray, "H W"]:
         """Relative depth difference up to which two measurements are of one surface."""
-        return depth_tolerance(self.confidence[at])
-
-    def world(self, xy: Float[np.ndarray, "m 2"], depth: Float[np.ndarray, " m"]) -> Float[np.ndarray, "m 3"]:
-        """World points at image coordinates and camera z."""
-        return transform_points(self.c2w, unproject(xy, depth, self.intrinsics))
+        return depth_tolerance(self.confidence)
 
 
 class _Cloud:
@@ -192,37 +204,21 @@ class _Cloud:
 
     def add(self, view: _View, selected: Bool[np.ndarray, "H W"], cell: float) -> bool:
         """Take one frame's selected pixels in, at a spacing of ``cell`` pixels; False if the budget is too small."""
-        index, xy, z = view.locate(self._xyz[: self.count])
-        at = (xy[:, 1].astype(np.int64), xy[:, 0].astype(np.int64))
-        depth, tolerance = view.depth[at], view.tolerance(at)
-        agrees = selected[at] & (np.abs(z - depth) < tolerance * depth)
-        seen_through = selected[at] & (z < (1.0 - 2.0 * tolerance) * depth)
-        self._against[index[seen_through]] += view.confidence[at][seen_through]
-        self._observe(view, index[agrees], xy[agrees], (at[0][agrees], at[1][agrees]))
-
-        centres, at = _free_cells(selected, xy[agrees], cell)
-        first, last = self.count, self.count + len(centres)
-        if last > self.max_points:
+        n = self.count
+        taken = observe_known(
+            view.project, view.lift, view.depth, view.confidence, view.tolerance, view.static, view.image, selected,
+            self._sums[:n], self._xyz[:n], self._for[:n], self._against[:n],
+        )  # fmt: skip
+        rows, columns = _free_cells(selected, taken, cell)
+        m = n + len(rows)
+        if m > self.max_points:
             return False
-        self.count = last
-        self._observe(view, np.arange(first, last), centres, at)
+        self.count = m
+        observe_new(
+            rows, columns, view.lift, view.depth, view.confidence, view.static, view.image,
+            self._sums[n:m], self._xyz[n:m], self._for[n:m],
+        )  # fmt: skip
         return True
-
-    def _observe(
-        self,
-        view: _View,
-        index: Int64[np.ndarray, " m"],
-        xy: Float[np.ndarray, "m 2"],
-        at: tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]],
-    ) -> None:
-        depth = view.depth[at]
-        # A depth error grows with the square of the depth, the ground a pixel covers too: nearer frames know better.
-        # The small constant keeps guesses from weighing nothing at all.
-        weight = ((view.confidence[at] + 1e-3) / depth**2)[:, None]
-        xyz, rgb, static = view.world(xy, depth), view.image[at], view.static[at][:, None]
-        self._sums[index] += weight * np.concatenate([np.ones_like(static), xyz, rgb, static], axis=1)
-        self._xyz[index] = self._sums[index, 1:4] / self._sums[index, :1]
-        self._for[index] += view.confidence[at]
 
     def points(self, drop_contradicted: bool) -> SeedPoints:
         """The cloud, without points that more confidence speaks against than for."""
@@ -240,16 +236,13 @@ class _Cloud:
 
 def _free_cells(
     selected: Bool[np.ndarray, "H W"], taken: Float[np.ndarray, "m 2"], cell: float
-) -> tuple[Float[np.ndarray, "k 2"], tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]]:
-    """Pixels at the centres of cells that are selected and have no point within about 0.8 cells.
+) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+    """Rows and columns of selected pixels at the centres of cells that have no point within about 0.8 cells.
 
     Args:
         selected: Pixels that may seed.
         taken: Image coordinates of the points that are there already.
         cell: Edge of a cell in pixels.
-
-    Returns:
-        Image coordinates of the pixel centres, and their (rows, columns).
     """
     height, width = selected.shape
     rows, columns = max(1, int(height / cell)), max(1, int(width / cell))
@@ -261,5 +254,4 @@ def _free_cells(
     middle = np.floor(pixel_centres(rows, columns) * cell).astype(np.int64).reshape(-1, 2)
     at_x, at_y = np.minimum(middle[:, 0], width - 1), np.minimum(middle[:, 1], height - 1)
     take = free.reshape(-1) & selected[at_y, at_x]
-    at = (at_y[take], at_x[take])
-    return _centres(*at), at
+    return at_y[take], at_x[take]

@@ -61,6 +61,21 @@ class StaticSceneStrategy(DefaultStrategy):
                     state[name].zero_()
 
     @torch.no_grad()
+    def _update_state(self, params: Any, state: dict[str, Any], info: dict[str, Any], packed: bool = False) -> None:
+        """Add up the gradients of the Gaussians seen, as gsplat does but for its selection, which waits for the GPU."""
+        if packed or self.refine_scale2d_stop_iter > 0:
+            super()._update_state(params, state, info, packed=packed)
+            return
+        means2d = info[self.key_for_gradient]
+        gradient = (means2d.absgrad if self.absgrad else means2d.grad).clone()
+        gradient[..., 0] *= info["width"] / 2.0 * info["n_cameras"]
+        gradient[..., 1] *= info["height"] / 2.0 * info["n_cameras"]
+        seen = info["radii"] > 0
+        size = torch.where(seen, gradient.norm(dim=-1), 0.0).sum(dim=0)
+        for name, added in (("grad2d", size), ("count", seen.sum(dim=0))):
+            state[name] = added.float() if state[name] is None else state[name].add_(added)
+
+    @torch.no_grad()
     def _grow_gs(
         self, params: Any, optimizers: dict[str, torch.optim.Optimizer], state: dict[str, Any], step: int
     ) -> tuple[int, int]:

@@ -11,13 +11,16 @@ from torch import Tensor
 
 
 def initial_gaussians(
-    seed_points: tuple[Float[Tensor, "M 3"], UInt8[Tensor, "M 3"]] | None, config: SplatfactoModelConfig
+    seed_points: tuple[Float[Tensor, "M 3"], UInt8[Tensor, "M 3"]] | None,
+    config: SplatfactoModelConfig,
+    sized: bool = True,
 ) -> dict[str, Tensor]:
     """Positions, sizes, orientations and colours; isotropic, as large as the distance to the neighbours.
 
     Args:
         seed_points: Positions and 8-bit colours; None for ``config.num_random`` random ones.
         config: Degree of the spherical harmonics, and where random points lie.
+        sized: False where a checkpoint follows and overwrites the sizes: no neighbours are looked for, all are 1.
 
     Returns:
         ``means`` [N, 3], ``scales`` (log) [N, 3], ``quats`` (wxyz) [N, 4], ``features_dc`` [N, 3] and
@@ -31,7 +34,7 @@ def initial_gaussians(
     count = len(means)
     return {
         "means": means,
-        "scales": torch.log(neighbour_distance(means)).repeat(1, 3),
+        "scales": torch.log(neighbour_distance(means)).repeat(1, 3) if sized else torch.zeros(count, 3),
         "quats": torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
         "features_dc": RGB2SH(rgb) if config.sh_degree > 0 else torch.logit(rgb, eps=1e-3),
         "features_rest": torch.zeros(count, num_sh_bases(config.sh_degree) - 1, 3),

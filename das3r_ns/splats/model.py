@@ -16,7 +16,14 @@ from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
 from das3r_ns.rasterization import rasterization
-from das3r_ns.splats.camera import SPLAT_VARIANCE, scaled_intrinsics, splat_variance, view_matrix
+from das3r_ns.splats.camera import (
+    SPLAT_VARIANCE,
+    picture_size,
+    refined_c2w,
+    scaled_intrinsics,
+    splat_variance,
+    view_matrix,
+)
 from das3r_ns.splats.checkpoints import load_resized
 from das3r_ns.splats.config import Das3rModelConfig
 from das3r_ns.splats.density import StaticSceneStrategy
@@ -33,6 +40,9 @@ from das3r_ns.splats.staticness import (
 from das3r_ns.splats.viewer import ViewerPanel
 
 __all__ = ["Das3rModel", "Das3rModelConfig"]
+
+METRICS_EVERY = 10
+"""Steps between two looks at how far the cameras have moved: those of which nerfstudio's log tells, by default."""
 
 
 class Das3rModel(SplatfactoModel):
@@ -56,7 +66,8 @@ class Das3rModel(SplatfactoModel):
         """
         config = self.config
         metadata: Mapping[str, Any] = self.kwargs.get("metadata") or {}
-        gaussians = initial_gaussians(None if config.random_init else self.seed_points, config)
+        seeds = None if config.random_init else self.seed_points
+        gaussians = initial_gaussians(seeds, config, sized=not metadata.get("checkpoint_follows", False))
         staticness = None if config.random_init else metadata.get("points3D_staticness")
         gaussians |= self.initial_opacities(len(gaussians["means"]), staticness)
         self.gauss_params = nn.ParameterDict({name: nn.Parameter(value) for name, value in gaussians.items()})
@@ -78,7 +89,7 @@ class Das3rModel(SplatfactoModel):
         self.strategy = self.build_strategy()
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
-        self.static_psnr = float("-inf")
+        self.static_psnr = torch.tensor(-torch.inf)
         self.trained_focal: float | None = metadata.get("focal")
         measured = metadata.get("measured_depth")
         self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
@@ -132,8 +143,11 @@ class Das3rModel(SplatfactoModel):
         """Splatfacto's groups and ``staticness``."""
         return {name: [parameter] for name, parameter in self.gauss_params.items()}
 
-    def camera_gate_open(self) -> bool:
-        """Whether the poses may move in this step: the frame just rendered is good enough to say where it was taken."""
+    def camera_gate_open(self) -> Bool[Tensor, ""]:
+        """Whether the poses may move in this step: the frame just rendered is good enough to say where it was taken.
+
+        Left on the device: whoever reads it waits for the render.
+        """
         return self.static_psnr > self.config.camera_gate_psnr
 
     def position_scale(self, cameras: Cameras) -> float:
@@ -145,9 +159,9 @@ class Das3rModel(SplatfactoModel):
         del cameras
         return self.scene_scale
 
-    def view_matrix(self, camera: Cameras) -> Float[Tensor, "1 4 4"]:
-        """World-to-camera matrix (OpenCV), refined if the metadata names the training frame (``cam_idx``)."""
-        return view_matrix(self.camera_optimizer.apply_to_camera(camera))
+    def view_matrix(self, camera: Cameras) -> Float[Tensor, "C 4 4"]:
+        """World-to-camera matrix (OpenCV), refined if the metadata name the training frame (``cam_idx``)."""
+        return view_matrix(refined_c2w(self.camera_optimizer, camera))
 
     def load_state_dict(self, dict: Mapping[str, Any], **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Load a checkpoint with any number of Gaussians.
@@ -210,6 +224,7 @@ class Das3rModel(SplatfactoModel):
             extra=self.staticness[chosen].clamp(0, 1) if with_aux else None,
         )
 
+    @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Outputs of one camera; of those that the viewer asks for, what its controls say (das3r_ns.splats.viewer).
 
@@ -312,7 +327,7 @@ class Das3rModel(SplatfactoModel):
 
     @staticmethod
     def _empty_outputs(camera: Cameras, background: Float[Tensor, "3"]) -> dict[str, Tensor]:
-        height, width = int(camera.height.item()), int(camera.width.item())
+        width, height = picture_size(camera)
         rgb, nothing = background.expand(height, width, 3), background.new_zeros(height, width, 1)
         names = ("depth", "accumulation", "staticness", "dynamic_probability")
         return {"rgb": rgb, "background": rgb} | dict.fromkeys(names, nothing)
@@ -332,14 +347,15 @@ class Das3rModel(SplatfactoModel):
         return weight.to(self.device)
 
     def get_metrics_dict(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Any]:
-        """PSNR over the static weight, the number of Gaussians and their mean staticness."""
+        """PSNR over the static weight, the number of Gaussians and how far the cameras have moved."""
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         psnr = weighted_psnr(outputs["rgb"], target, self.static_weight(batch))
         if self.training:
-            self.static_psnr = float(psnr)
+            self.static_psnr = psnr
         metrics: dict[str, Any] = {"psnr": psnr, "gaussian_count": self.num_points}
-        with torch.no_grad():
-            self.camera_optimizer.get_metrics_dict(metrics)
+        if not self.training or self.step % METRICS_EVERY == 0:  # they make the host wait for the device
+            with torch.no_grad():
+                self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 
     def get_loss_dict(

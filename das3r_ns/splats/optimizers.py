@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
+from torch import Tensor
 from torch.nn import Parameter
 
 from das3r_ns.splats.schedulers import PlainDecayConfig
@@ -117,13 +119,16 @@ class GatedOptimizers(Optimizers):
     """Optimizers of which some step only while their gate is open.
 
     A closed gate drops the gradient. Zeroing it would not do: Adam would still move the group by its momentum.
+
+    On a GPU the gate is not looked at, which would wait for the render: the fused Adam has a switch of its own on the
+    device (``found_inf``, by which mixed precision leaves out a step), and a closed gate throws it.
     """
 
     def __init__(
         self,
         config: dict[str, Any],
         param_groups: dict[str, list[Parameter]],
-        gates: Mapping[str, Callable[[], bool]],
+        gates: Mapping[str, Callable[[], bool | Bool[Tensor, ""]]],
     ) -> None:
         """Args as for nerfstudio's Optimizers, and:
 
@@ -135,11 +140,21 @@ class GatedOptimizers(Optimizers):
         super().__init__(config, param_groups)
         self._gates = gates
 
+    def zero_grad_some(self, param_groups: list[str]) -> None:
+        """Drop the gradients of the named groups, and the parameters that a densification has replaced."""
+        super().zero_grad_some(param_groups)
+        # gsplat gives its new ones to the optimizers alone: the first would live as long as the run, gradients and all.
+        for group in param_groups:
+            self.parameters[group] = [p for part in self.optimizers[group].param_groups for p in part["params"]]
+
     def optimizer_scaler_step_some(self, grad_scaler: Any, param_groups: list[str]) -> None:
         """Step the named groups whose gate is open."""
-        for group in param_groups:
-            if group in self._gates and not self._gates[group]():
-                self.optimizers[group].zero_grad()
+        for group in self._gates.keys() & set(param_groups):
+            is_open, optimizer = self._gates[group](), self.optimizers[group]
+            if isinstance(is_open, Tensor) and is_open.is_cuda and optimizer.defaults.get("fused"):
+                optimizer.found_inf = (~is_open).float()  # pyright: ignore[reportAttributeAccessIssue]
+            elif not is_open:
+                optimizer.zero_grad()
                 # Without gradients this moves nothing; it tells torch's schedulers that the optimizer is in use.
-                self.optimizers[group].step()
+                optimizer.step()
         super().optimizer_scaler_step_some(grad_scaler, param_groups)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from das3r_ns.errors import Das3rExit
 from das3r_ns.scene.static_weight import read_static_weight
+from das3r_ns.splats.camera import frames_of
 from das3r_ns.splats.config import PaperModelConfig
 from das3r_ns.splats.density import StaticSceneStrategy
 from das3r_ns.splats.losses import paper_loss, paper_psnr
@@ -44,6 +45,8 @@ class PaperModel(Das3rModel):
     """Gaussians with tied per-pixel staticness (``static_maps`` [N, H, W], raw values, no sigmoid)."""
 
     config: PaperModelConfig
+    birth: Int[Tensor, " N"]
+    """Of each Gaussian, the pixel it was born at: index into the flattened ``static_maps``."""
 
     def populate_modules(self) -> None:
         """Build one Gaussian per seed, the static maps and the pose corrections.
@@ -62,7 +65,8 @@ class PaperModel(Das3rModel):
         self.static_maps = nn.Parameter(
             torch.from_numpy(np.stack([read_static_weight(name) for name in metadata["static_weight_filenames"]]))
         )
-        self.birth = _birth_index(pixel, self.static_maps.shape)
+        # Follows the model to its device; the checkpoint need not hold it.
+        self.register_buffer("birth", _birth_index(pixel, self.static_maps.shape), persistent=False)
         if self.config.refine_poses:
             # Corrections to quaternion and translation: under Adam the same as optimising the values themselves.
             self.pose_quat = nn.Parameter(torch.zeros(self.num_train_data, 4))
@@ -80,7 +84,7 @@ class PaperModel(Das3rModel):
     @property
     def staticness(self) -> Float[Tensor, "N 1"]:
         """Raw staticness of the pixel each Gaussian was born at; may leave [0, 1]."""
-        return self.static_maps.flatten()[self.birth.to(self.device)][:, None]
+        return self.static_maps.flatten()[self.birth][:, None]
 
     def effective_opacity(self) -> Float[Tensor, "N 1"]:
         """sigmoid(opacity) * staticness, clamped to what can be drawn."""
@@ -107,16 +111,15 @@ class PaperModel(Das3rModel):
         # On a tripod the extent is 0 and the official code never moves a Gaussian.
         return extent if extent > 1e-6 else self.scene_scale
 
-    def view_matrix(self, camera: Cameras) -> Float[Tensor, "1 4 4"]:
+    def view_matrix(self, camera: Cameras) -> Float[Tensor, "C 4 4"]:
         """World-to-camera matrix, refined for training frames."""
-        matrix = super().view_matrix(camera)
-        index = (camera.metadata or {}).get("cam_idx")
-        if index is None or not self.config.refine_poses:
+        matrix, frames = super().view_matrix(camera), frames_of(camera)
+        if frames is None or not self.config.refine_poses:
             return matrix
-        quat = matrix_to_quaternion(matrix[0, :3, :3]) + self.pose_quat[index]
+        quat = matrix_to_quaternion(matrix[:, :3, :3]) + self.pose_quat[frames]
         rotation = normalized_quat_to_rotmat(F.normalize(quat, dim=-1))
-        translation = matrix[0, :3, 3] + self.pose_trans[index]
-        return torch.cat([torch.cat([rotation, translation[:, None]], dim=1), matrix[0, 3:]])[None]
+        translation = matrix[:, :3, 3:] + self.pose_trans[frames][..., None]
+        return torch.cat([torch.cat([rotation, translation], dim=2), matrix[:, 3:]], dim=1)
 
     def static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
         """The learnt map of a training frame; the given one of an evaluation frame."""
@@ -130,7 +133,7 @@ class PaperModel(Das3rModel):
             metrics = super().get_metrics_dict(outputs, batch)
             psnr = paper_psnr(outputs["rgb"], self.get_gt_img(batch["image"]), self.static_weight(batch))
         if self.training:
-            self.static_psnr = float(psnr)
+            self.static_psnr = psnr
         return metrics | {"psnr": psnr}
 
     def get_loss_dict(
@@ -157,7 +160,7 @@ def _birth_index(pixel: Int[Tensor, "M 3"], shape: torch.Size) -> Int[Tensor, " 
     return (frame * shape[1] + row) * shape[2] + column
 
 
-def matrix_to_quaternion(rotation: Float[Tensor, "3 3"]) -> Float[Tensor, "4"]:
+def matrix_to_quaternion(rotation: Float[Tensor, "*C 3 3"]) -> Float[Tensor, "*C 4"]:
     """Unit quaternion (w, x, y, z) of a rotation matrix, by way of scipy: poses are data here, without a gradient."""
-    x, y, z, w = Rotation.from_matrix(rotation.detach().double().cpu().numpy()).as_quat()
-    return rotation.new_tensor([w, x, y, z])
+    xyzw = Rotation.from_matrix(rotation.detach().double().cpu().numpy()).as_quat()
+    return torch.from_numpy(np.roll(xyzw, 1, axis=-1)).to(rotation)

@@ -13,6 +13,8 @@ quicker there than torch's convolution), elsewhere plain torch, which is also th
 
 from __future__ import annotations
 
+import functools
+
 import cv2
 import numpy as np
 import torch
@@ -90,9 +92,8 @@ def weighted_ssim_map(
 ) -> Float[Tensor, "H W 3"]:
     """Local SSIM with windows weighted by ``weight``, in plain torch at any dtype (arguments as in weighted_ssim)."""
     x, y, w = (image.permute(2, 0, 1) for image in (rendered, target, weight))
-    norm = _blur(w).clamp_min(_TINY)
-    moments = _blur(torch.cat([w * x, w * y, w * x * x, w * y * y, w * x * y])) / norm
-    return _local_ssim(moments).permute(1, 2, 0)
+    blurred = _blur(torch.cat([w, w * x, w * y, w * x * x, w * y * y, w * x * y]))
+    return _local_ssim(blurred[1:] / blurred[:1].clamp_min(_TINY)).permute(1, 2, 0)
 
 
 def plain_ssim(x: Float[Tensor, "H W 3"], y: Float[Tensor, "H W 3"]) -> Float[Tensor, ""]:
@@ -110,9 +111,18 @@ def _local_ssim(moments: Float[Tensor, "15 H W"]) -> Float[Tensor, "3 H W"]:
 
 
 def _blur(maps: Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-    taps = torch.from_numpy(gaussian_window()).to(maps)
-    blurred = F.conv2d(maps[:, None], taps.view(1, 1, 1, -1), padding=(0, WINDOW // 2))
-    return F.conv2d(blurred, taps.view(1, 1, -1, 1), padding=(WINDOW // 2, 0))[:, 0]
+    # Depthwise: one channel each would go to cuDNN, which by default rounds to TF32's 10 bits. The variances below are
+    # small differences of these means, and lose all but their first digits by it.
+    count = len(maps)
+    taps = _taps(maps.device, maps.dtype).expand(count, 1, WINDOW)
+    blurred = F.conv2d(maps[None], taps[:, :, None], padding=(0, WINDOW // 2), groups=count)
+    return F.conv2d(blurred, taps[..., None], padding=(WINDOW // 2, 0), groups=count)[0]
+
+
+@functools.cache
+def _taps(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "11"]:
+    """The window, kept on the device: to copy it there in every step would wait for it."""
+    return torch.from_numpy(gaussian_window()).to(device, dtype)
 
 
 def _blur_array(maps: Float[np.ndarray, "H W C"]) -> Float[np.ndarray, "H W C"]:

@@ -128,4 +128,5 @@ def _weighted_median(values: Float[Tensor, "H W 1"], weight: Float[Tensor, "H W 
     """Median of every third row and column: a tenth of the sort, and no less exact for a scale."""
     ordered, order = values[::3, ::3].flatten().sort()
     cumulative = weight[::3, ::3].flatten()[order].cumsum(0)
-    return ordered[torch.searchsorted(cumulative, 0.5 * cumulative[-1])]
+    # Gathered: an index that lies on a GPU would have to come to the host.
+    return ordered.gather(0, torch.searchsorted(cumulative, 0.5 * cumulative[-1:]))[0]

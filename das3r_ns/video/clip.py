@@ -6,7 +6,6 @@ A folder of images and a video file look the same from outside. Opening is cheap
 from __future__ import annotations
 
 import copy
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Container, Iterator
 from functools import cached_property
@@ -16,13 +15,16 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from das3r_ns.workers import workers
+
 Image = UInt8[np.ndarray, "H W 3"]
 """An upright RGB picture."""
 
 MIN_FRAMES = 2
 MIN_SIDE = 32
 """Shorter side in pixels under which there is nothing for optical flow to hold on to."""
-THREADS = min(os.cpu_count() or 1, 8)
+THREADS = workers(100 << 20)
+"""Readers of pictures; each holds two, which may be a phone's twelve megapixels."""
 
 
 class Clip(ABC):

@@ -70,6 +70,25 @@ def test_the_data_manager_works_at_any_length(tmp_path: Path, monkeypatch: pytes
     assert len(manager.fixed_indices_eval_dataloader) == count
 
 
+def test_training_cameras_name_their_frame_and_the_size_of_its_picture(tmp_path: Path, monkeypatch) -> None:
+    outputs = small_outputs(tmp_path, 3)
+    monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_args, **_kwargs: outputs)
+    manager = Das3rDataManagerConfig().setup(device="cpu")
+    drawn = [manager.next_train(step) for step in range(6)]
+    assert sorted(batch["image_idx"] for _, batch in drawn[:3]) == [0, 1, 2]  # none twice before each was there
+    for camera, batch in drawn:
+        assert camera.metadata == {"cam_idx": batch["image_idx"], "size": (8, 6)}
+
+
+@pytest.mark.parametrize("split", ["none", "paper"])
+def test_pictures_that_serve_for_both_are_held_once(tmp_path: Path, monkeypatch, split: EvalSplit) -> None:
+    outputs = small_outputs(tmp_path, 3)
+    monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_args, **_kwargs: outputs)
+    manager = Das3rDataManagerConfig(dataparser=Das3rVideoDataParserConfig(eval_split=split)).setup(device="cpu")
+    same = [a["image"] is b["image"] for a, b in zip(manager.cached_eval, manager.cached_train, strict=True)]
+    assert same == [split == "none"] * 3
+
+
 def test_masks_reach_any_nerfstudio_method(demo_video, oracle_front_end, tmp_path: Path) -> None:
     """As in `ns-train splatfacto das3r-video --data ...`: nerfstudio's own data manager, our dataparser."""
     parser = Das3rVideoDataParserConfig(data=demo_video.folder / "frames", max_points=2000)
@@ -100,6 +119,7 @@ def test_only_training_may_run_the_front_end(
     monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_a, **_k: small_outputs(tmp_path, 1))
     manager = Das3rDataManagerConfig().setup(device="cpu", test_mode=test_mode)
     assert manager.dataparser.config.require_cache is needs_cache
+    assert manager.train_dataset.metadata["checkpoint_follows"] is needs_cache
 
 
 def test_training_images_carry_the_depth_that_was_measured(demo_video, oracle_front_end) -> None:

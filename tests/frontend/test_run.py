@@ -124,7 +124,7 @@ def test_frames_that_do_not_decode_are_left_out_and_named(
     progress = Progress()
     scene = run.load_or_estimate(film, CONFIG, progress)
     assert scene.estimate.frame_names == [f"{i:05d}" for i in range(12)]
-    assert any("last 1 frames" in message for message in progress.messages)
+    assert any("left out (12)" in message for message in progress.messages)
     assert len(scene.original_image_paths) == len(list((scene.cache_dir / run.ORIGINALS).iterdir())) == 12
 
 

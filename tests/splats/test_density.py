@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from gsplat.strategy import DefaultStrategy
 from torch import nn
 
 from das3r_ns.splats.density import StaticSceneStrategy
@@ -62,6 +63,24 @@ def test_a_scene_is_never_emptied():
     strategy = StaticSceneStrategy(prune_opa=0.01, refine_start_iter=0, refine_every=1, grow=False)
     strategy.step_post_backward(params, optimizers, strategy.initialize_state(1.0), 1, {})
     assert len(params["means"]) == 3
+
+
+def test_gradients_are_added_up_as_in_gsplat():
+    """But for its boolean selection."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = StaticSceneStrategy(absgrad=False), DefaultStrategy(absgrad=False)
+    states = [ours.initialize_state(1.0), theirs.initialize_state(1.0)]
+    params, _ = gaussians(50)
+    for _ in range(3):
+        means2d = torch.zeros(2, 50, 2)
+        means2d.grad = torch.randn(2, 50, 2, generator=generator)
+        radii = torch.randint(-1, 2, (2, 50), generator=generator).clamp_min(0)
+        info = {"width": 64, "height": 48, "n_cameras": 2, "radii": radii, "gaussian_ids": None, "means2d": means2d}
+        for strategy, state in zip((ours, theirs), states, strict=True):
+            strategy._update_state(params, state, info)
+    for name in ("grad2d", "count"):
+        torch.testing.assert_close(states[0][name], states[1][name])
+    assert 0 < (states[0]["count"] == 0).sum() < 50
 
 
 def test_growth_stops_at_the_limit_strongest_first():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
+import weakref
 from pathlib import Path
 from typing import cast
 
@@ -255,6 +257,28 @@ def test_positions_step_in_units_of_the_scene():
     assert scaled["means"]["optimizer"].lr == pytest.approx(3 * groups["means"]["optimizer"].lr)
     assert scaled["means"]["scheduler"].lr_final == pytest.approx(3 * groups["means"]["scheduler"].lr_final)
     assert groups["means"]["optimizer"].lr == 1.6e-4
+
+
+def test_what_a_densification_replaced_is_let_go(make_trainer):
+    trainer = make_trainer(steps=10, max_gaussians=4000, **DENSIFYING)
+    first = weakref.ref(trainer.pipeline.model.gauss_params["means"])
+    trainer.train()
+    model = trainer.pipeline.model
+    assert trainer.optimizers.parameters["means"][0] is model.gauss_params["means"]
+    gc.collect()
+    assert first() is None
+
+
+def test_the_switch_on_the_device_is_a_closed_gate():
+    """What GatedOptimizers relies on where it cannot look: a fused Adam told of infinities does nothing at all."""
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.Adam([parameter], lr=0.1, fused=True)
+    for closed, expected in ((0.0, -0.1), (1.0, -0.1), (0.0, -0.2)):
+        parameter.grad = torch.ones(2)
+        optimizer.found_inf = torch.tensor(closed)  # pyright: ignore[reportAttributeAccessIssue]
+        optimizer.step()
+        assert parameter[0].item() == pytest.approx(expected)
+    assert optimizer.state[parameter]["step"] == 2
 
 
 def test_a_closed_gate_stops_the_momentum_too():

@@ -134,6 +134,27 @@ def test_cameras_stand_where_training_has_moved_them(viewer, panel):
     np.testing.assert_allclose(moved, [0.1, 0.2, 0.3], atol=1e-5)
 
 
+def test_cameras_are_looked_at_now_and_then_and_all_at_once(viewer, panel, monkeypatch):
+    model, asked = viewer.pipeline.model, []
+    view_matrix_of = model.view_matrix
+    monkeypatch.setattr(model, "view_matrix", lambda cameras: asked.append(len(cameras)) or view_matrix_of(cameras))
+    for _ in range(5):
+        viewer.update_camera_poses()
+    assert asked == [len(panel.frames)]
+    for index in range(len(panel.frames)):
+        np.testing.assert_allclose(panel.frames.all_c2w_cv()[index], panel.frames.c2w_cv(index), atol=1e-6)
+
+
+def test_cameras_that_have_not_moved_are_left_alone(viewer, panel):
+    panel.place_cameras()
+    handles = {index: SimpleNamespace(position=None, wxyz=None) for index in viewer.camera_handles}
+    viewer.camera_handles = handles
+    viewer.pipeline.model.camera_optimizer.pose_adjustment.data[3, 0] = 0.1
+    panel.place_cameras()
+    placed = [index for index, handle in handles.items() if handle.position is not None]
+    assert placed == [3]
+
+
 @torch.no_grad()
 def test_at_a_frame_the_input_lies_on_its_render(viewer, panel, demo_video):
     model = viewer.pipeline.model

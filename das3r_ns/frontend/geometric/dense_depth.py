@@ -15,6 +15,7 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.flow_samples import texture_weight
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
+from das3r_ns.workers import workers
 
 FLOW_NOISE = 0.15
 """Pixels by which flow errs on well-textured ground."""
@@ -115,7 +116,7 @@ def dense_depth(
     if bundle.camera_kind != "general":
         return _sphere(bundle, len(images), size)
     sight = Sight(bundle.relative, bundle.focal, FAR * float(np.median(bundle.inverse_depth)))
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
 
         def measure(i: int) -> DenseDepth:
             out = _measure(flows, bundle, sight, i, None if static_weight is None else static_weight[i])
@@ -152,7 +153,7 @@ def agree_and_fill(
         on_frame()
         return out
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         finished = list(pool.map(finish, range(len(measured))))
     return np.stack([depth for depth, _ in finished]), np.stack([confidence for _, confidence in finished])
 

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import cg
 from skimage.filters import threshold_otsu
 
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, SecondLook
+from das3r_ns.workers import workers
 
 MOTION_ALONE = 0.6
 """What motion that no colour confirms counts for: on plain ground optical flow drags the surroundings of a mover."""
@@ -74,7 +75,7 @@ def dynamic_probability(
         mask = segment_frame(images[t], here) if look is None else drop_specks(here)
         return soften(mask, here)
 
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         return np.stack(list(pool.map(one, range(len(images)))))
 
 

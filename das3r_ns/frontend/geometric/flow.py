@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows, picture_texture, pixel_grid
 from das3r_ns.frontend.pairs import Pair
+from das3r_ns.workers import workers
 
 if TYPE_CHECKING:
     import torch
@@ -69,7 +70,7 @@ def dis_flow(
         return pair, field.astype(np.float16)
 
     # Threads, because DIS releases the interpreter lock; stride by stride, because long ones start from short ones.
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         for _, group in groupby(sorted(pairs, key=_stride), key=_stride):
             stage = list(group)
             flows.fields.update(pool.map(one, stage))

@@ -7,7 +7,6 @@ plane sweep, Collins, CVPR 1996), and the costs are made to agree between neighb
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from das3r_ns.frontend.geometric import stereo_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.known_poses import lenses
 from das3r_ns.frontend.geometric.dense_depth import CLOSE, FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
 from das3r_ns.scene import geometry as geo
+from das3r_ns.workers import workers
 
 PARALLAX = (4.0, 8.0, 16.0, 32.0)
 """How far the middle depth should shift from the frame to those it is compared with, before and after it, in pixels:
@@ -47,8 +47,8 @@ ENOUGH = 0.1
 put noise where flow has a smooth guess."""
 LONG_SIDE = 640
 """Longer side, in pixels, at which frames are matched at most: memory and time grow with its square."""
-WORKERS = min(os.cpu_count() or 1, 8)
-"""Frames that are matched at the same time; each takes up to 250 MB."""
+MEMORY = 250 << 20
+"""Bytes that matching a frame takes at most."""
 PRIOR_TRUST = 0.5
 """What the confidence of the depth to start from counts for where nothing matches. Flow that knows its way where no
 colour matches has mostly been dragged along."""
@@ -125,7 +125,7 @@ def match_frames(
     intrinsics = geo.resize_intrinsics(intrinsics, full, size)
     prior, trust = (resized(maps, size) for maps in (1.0 / depth, confidence))
     static = np.ones(prior.shape, bool) if static_weight is None else resized(static_weight, size) >= 0.5
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+    with ThreadPoolExecutor(max_workers=workers(MEMORY)) as pool:
 
         def measure(i: int) -> DenseDepth:
             found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 MAX_FEATURES = 4096
 """Of a frame; COLMAP's own 8192 takes four times as long to match."""
 
+LEAST_POINTS = 30
+"""Triangulated points that a frame must see to count as registered. COLMAP asks for as many where it takes a pose from
+points, but may take it from matches alone, and later drop points: it has been seen to place 21 frames on two."""
+
 SEED = 0
 
 BYTES_PER_FEATURE = 1000
@@ -113,13 +117,12 @@ def _run(
         with progress.stage("COLMAP: matches"):
             pycolmap.match_sequential(database, pairing_options=pairing, verification_options=verification, device=cpu)
         with progress.stage("COLMAP: cameras", count) as advance:
-            model = _largest_model(pycolmap, work, known_focal is not None, advance)
-    return None if model is None else _registered(model)
+            return largest(_models(pycolmap, work, known_focal is not None, advance))
 
 
-def _largest_model(
+def _models(
     colmap: Any, work: Path, focal_is_known: bool, on_frame: Callable[[], None]
-) -> pycolmap.Reconstruction | None:
+) -> list[pycolmap.Reconstruction]:
     # One thread: with more, sums depend on the order in which they are taken, and small differences grow.
     options = colmap.IncrementalPipelineOptions(num_threads=1, random_seed=SEED)
     options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = not focal_is_known
@@ -128,15 +131,15 @@ def _largest_model(
     models = colmap.incremental_mapping(
         work / "database.db", work / "images", work / "models", options, next_image_callback=on_frame
     )
-    return max(models.values(), key=lambda model: model.num_reg_images(), default=None)
+    return list(models.values())
 
 
-def _registered(model: pycolmap.Reconstruction) -> Registered:
-    poses = {}
-    for image in model.images.values():
-        if image.has_pose:
-            rows = image.cam_from_world().inverse().matrix()
-            poses[int(Path(image.name).stem)] = np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
+def largest(models: list[pycolmap.Reconstruction]) -> Registered | None:
+    """The model with the most frames that its points hold; None where there is no such frame."""
+    model = max(models, key=lambda one: len(_held_frames(one)), default=None)
+    poses = {} if model is None else _held_frames(model)
+    if model is None or not poses:
+        return None
     frames = sorted(poses)
     camera = next(iter(model.cameras.values()))
     return Registered(
@@ -146,6 +149,16 @@ def _registered(model: pycolmap.Reconstruction) -> Registered:
         model.num_points3D(),
         float(model.compute_mean_reprojection_error()),
     )
+
+
+def _held_frames(model: pycolmap.Reconstruction) -> dict[int, Float[np.ndarray, "4 4"]]:
+    """Number -> camera-to-world of the frames that see enough of the model's points."""
+    poses = {}
+    for image in model.images.values():
+        if image.has_pose and image.num_points3D >= LEAST_POINTS:
+            rows = image.cam_from_world().inverse().matrix()
+            poses[int(Path(image.name).stem)] = np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
+    return poses
 
 
 def _name(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
+from das3r_ns.workers import workers
 
 INVERSE_DEPTH_RANGE = (1e-3, 200.0)
 """Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/200 medians.
@@ -107,7 +107,7 @@ class Solver:
         self.samples = samples
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
-        self.workers = min(4, os.cpu_count() or 1) if self.weights.size > THREADS_PAY else 1
+        self.workers = workers() if self.weights.size > THREADS_PAY else 1
 
     def map_frames(self, function: Callable[[int], T]) -> list[T]:
         """``function(frame)`` of every frame, on a few threads (the kernels release the interpreter lock)."""

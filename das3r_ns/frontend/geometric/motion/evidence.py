@@ -29,6 +29,7 @@ from das3r_ns.frontend.geometric.motion.superpixels import (
     temporal_links,
 )
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.workers import workers
 
 STRIDES = (1, 2, 4)
 """Distances in frames at which motion is looked for. DIS loses fast movers at longer ones."""
@@ -108,7 +109,7 @@ def motion_evidence(
     small = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
     world = static_world(flows, rigid, STRIDES, FAR_STRIDES)
     lab = [cv2.cvtColor(cv2.GaussianBlur(i, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32) for i in small]
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         if before is None:
             regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
         else:

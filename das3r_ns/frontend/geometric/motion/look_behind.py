@@ -6,7 +6,6 @@ it is behind the mover and what it looks like, and the picture either shows it o
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMa
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.frontend.geometric.motion.superpixels import region_sum
 from das3r_ns.scene import geometry as geo
+from das3r_ns.workers import workers
 
 OFFSETS = (2, 4, 7, 11, 16, 22)
 """Distances, both ways, of the frames that are asked. In the nearest ones a slow mover still stands in its own way."""
@@ -127,7 +127,7 @@ def look_behind(
         at_rest = still[t] * (1.0 - witnessed * change) * _proves(still[t], static[t])
         return change * (1.0 - still[t]), witnessed, at_rest
 
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
         change, witnessed, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
     return SecondLook(np.stack(change), np.stack(witnessed), still, np.stack(at_rest))
 

@@ -14,6 +14,7 @@ from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.scene.estimate import CameraKind
 from das3r_ns.scene.geometry import rigid_flow
+from das3r_ns.workers import workers
 
 SAMPLE_STEP = 4
 """Pixels between the places at which the two models are compared."""
@@ -97,7 +98,7 @@ def static_world(
     """
     pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in strides]
     far_pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in far_strides]
-    with ThreadPoolExecutor(max_workers=2) as pool:
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
 
         def backgrounds(wanted: list[Pair]) -> dict[Pair, BackgroundFlow]:
             return dict(zip(wanted, pool.map(lambda pair: fit_background(flows.flow(*pair)), wanted), strict=True))

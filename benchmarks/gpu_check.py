@@ -1,0 +1,269 @@
+"""What das3r does on a GPU, in eight minutes and without a network: see gpu_check.md.
+
+``python benchmarks/gpu_check.py FOLDER [--video VIDEO] [--extension gsplat_cuda.so] [--dry]``. Every part runs in a
+process of its own with a limit of its own, and what it found is in ``FOLDER/results.json`` as soon as it ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from das3r_ns.files import write_json
+
+ROOT = Path(__file__).parents[1]
+COUNTED = range(20, 40)
+"""Steps whose waits for the device are counted."""
+
+
+@dataclass
+class Arguments:
+    """Check das3r on a GPU."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder to write."""
+    video: Path | None = None
+    """Folder of frames of a real video; without it only the demo is trained."""
+    extension: Path | None = None
+    """gsplat's extension, compiled beforehand for this torch and GPU; without it nvcc compiles it here."""
+    steps: int = 4000
+    """Steps of training on the video; the demo gets a quarter."""
+    dry: bool = False
+    """Small, and on the CPU: whether the parts work at all."""
+    minutes: float = 8.0
+    """Time for all of it: parts that come too late are left out."""
+    part: str = ""
+    """Only this part, in this process, without a limit."""
+
+    @property
+    def device(self) -> str:
+        """Where things run."""
+        return "cpu" if self.dry else "cuda"
+
+
+def machine(arguments: Arguments) -> dict[str, Any]:
+    """What there is, and which nvcc."""
+    import torch
+
+    from das3r_ns.evaluation.machine import describe_machine
+
+    nvcc = shutil.which("nvcc")
+    told = subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout if nvcc else "none"
+    return describe_machine() | {"torch_cuda": torch.version.cuda, "nvcc": told.strip().splitlines()[-1]}
+
+
+def build(arguments: Arguments) -> dict[str, Any]:
+    """gsplat's kernels, compiled or carried along."""
+    if arguments.dry:
+        return {"skipped": "there are none for a CPU"}
+    if arguments.extension is not None:
+        from torch.utils.cpp_extension import _get_build_directory
+
+        shutil.copy(arguments.extension, Path(_get_build_directory("gsplat_cuda", verbose=False)) / "gsplat_cuda.so")
+    backend = importlib.import_module("gsplat.cuda._backend")
+    return {"loaded": backend._C is not None, "carried_along": arguments.extension is not None}
+
+
+def contract(arguments: Arguments) -> dict[str, Any]:
+    """The tests that compare the CPU's rasteriser with gsplat's own."""
+    command = [sys.executable, "-m", "pytest", "-q", "tests/rasterization/test_contract.py", "-p", "no:cacheprovider"]
+    command += ["-k", "matches_gsplat"] if arguments.dry else []
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return {"passed": done.returncode == 0, "said": done.stdout.strip().splitlines()[-8:]}
+
+
+def ssim(arguments: Arguments) -> dict[str, Any]:
+    """The SSIM term and its gradient against float64, with TF32 allowed and not, and what a step of it takes."""
+    import torch
+
+    from das3r_ns.splats.ssim import l1_ssim_loss_reference
+
+    size = (48, 64) if arguments.dry else (540, 960)
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(*size, 3, generator=generator)
+    rendered = (target + 0.05 * torch.randn(*size, 3, generator=generator)).clamp(0, 1)
+    weight = torch.rand(*size, 1, generator=generator)
+
+    def once(dtype: torch.dtype, device: str) -> tuple[float, torch.Tensor, float]:
+        x, y, w = (value.to(device, dtype) for value in (rendered, target, weight))
+        for _ in range(3):
+            x = x.detach().requires_grad_()
+            start = now(device)
+            loss = l1_ssim_loss_reference(x, y, w, 1.0)
+            (gradient,) = torch.autograd.grad(loss, x)
+            seconds = now(device) - start
+        return loss.item(), gradient.double().cpu(), 1000 * seconds
+
+    exact, gradient, _ = once(torch.float64, "cpu")
+    found = {}
+    for allowed in (False, True):
+        torch.backends.cudnn.allow_tf32 = allowed
+        value, there, milliseconds = once(torch.float32, arguments.device)
+        off = ((there - gradient).norm() / gradient.norm()).item()
+        found[f"tf32_{allowed}".lower()] = {"value_off": value - exact, "gradient_off": off, "ms": milliseconds}
+    return found
+
+
+def rasterisers(arguments: Arguments) -> dict[str, Any]:
+    """The same Gaussians through the CPU's rasteriser and this device's: pictures, gradients, milliseconds."""
+    import torch
+
+    from das3r_ns.rasterization import rasterization
+
+    count, width, height = (500, 96, 54) if arguments.dry else (100_000, 960, 540)
+    generator = torch.Generator().manual_seed(0)
+    place = torch.rand(count, 3, generator=generator) * torch.tensor([4.0, 2.25, 4.0]) + torch.tensor([-2, -1.125, 2.0])
+    scene = {
+        "means": place,
+        "quats": torch.randn(count, 4, generator=generator),
+        "scales": 0.02 * torch.rand(count, 3, generator=generator) + 0.005,
+        "opacities": torch.rand(count, generator=generator),
+        "colors": torch.rand(count, 3, generator=generator),
+    }
+    k = torch.tensor([[[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]]])
+
+    def once(device: str) -> tuple[torch.Tensor, dict[str, torch.Tensor], float]:
+        for _ in range(2):
+            inputs: dict[str, Any] = {name: value.to(device).requires_grad_() for name, value in scene.items()}
+            start = now(device)
+            picture, alpha, _ = rasterization(
+                **inputs, viewmats=torch.eye(4, device=device)[None], Ks=k.to(device), width=width, height=height
+            )
+            gradients = torch.autograd.grad((picture**2).sum() + alpha.sum(), list(inputs.values()))
+            seconds = now(device) - start
+        return picture.detach().cpu(), dict(zip(scene, (g.cpu() for g in gradients), strict=True)), 1000 * seconds
+
+    (picture, gradients, cpu_ms), (other, others, ms) = once("cpu"), once(arguments.device)
+    off = {name: ((others[name] - value).norm() / value.norm()).item() for name, value in gradients.items()}
+    difference = (picture - other).abs()
+    share = (difference > 1e-3).float().mean().item()
+    return {
+        "picture_off_most": difference.max().item(), "pixels_off_by_1e-3": share, "gradients_off": off,
+        "cpu_ms": cpu_ms, "ms": ms,
+    }  # fmt: skip
+
+
+def demo(arguments: Arguments) -> dict[str, Any]:
+    """das3r on the demo, from its frames to clean plates."""
+    from das3r_ns.demo.write import write_demo
+
+    frames, width, height = (6, 96, 54) if arguments.dry else (36, 320, 180)
+    folder = write_demo(arguments.folder / "demo", frames, width, height)
+    return _trained(arguments, folder / "frames", 45 if arguments.dry else arguments.steps // 4)
+
+
+def video(arguments: Arguments) -> dict[str, Any]:
+    """das3r on the video, from its frames to clean plates."""
+    if arguments.video is None:
+        return {"skipped": "no --video"}
+    return _trained(arguments, arguments.video, 45 if arguments.dry else arguments.steps)
+
+
+def network(arguments: Arguments) -> dict[str, Any]:
+    """Pairs a second of the full-size network, each frame encoded once and each pair anew."""
+    if arguments.dry:
+        return {"skipped": "three gigabytes on a CPU"}
+    output = arguments.folder / "network_benchmark.json"
+    subprocess.run([sys.executable, str(ROOT / "benchmarks/network.py"), "--output", str(output)], check=True)
+    return json.loads(output.read_text())
+
+
+def now(device: str) -> float:
+    """The time at which the device has done what it was told."""
+    import torch
+
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
+    """Front end by stage, training with iterations a second, waits a step and memory, and clean plates."""
+    import torch
+
+    from das3r_ns.cleanplate.write import write_clean_plates
+    from das3r_ns.evaluation.cost import Cost
+    from das3r_ns.presets import trainer_config
+    from das3r_ns.trained.scene import TrainedScene
+
+    config: Any = trainer_config("das3r-light" if arguments.dry else "das3r")
+    config.machine.device_type = arguments.device
+    config.data = config.pipeline.datamanager.dataparser.data = frames
+    config.pipeline.datamanager.dataparser.front_end.front_end = "geometric"
+    config.output_dir, config.experiment_name, config.timestamp = arguments.folder / "runs", frames.parent.name, "run"
+    config.vis, config.logging.local_writer.enable, config.max_num_iterations = "tensorboard", False, steps
+    config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 0
+    config.save_config()
+    trainer = config.setup(local_rank=0, world_size=1)
+    start = now(arguments.device)
+    trainer.setup()
+    found: dict[str, Any] = {"setup_s": now(arguments.device) - start}
+    found["front_end_s"] = trainer.pipeline.datamanager.dataparser.prepared.estimate.provenance["seconds"]
+    train_iteration, cost = trainer.train_iteration, Cost()
+
+    def watched(step: int) -> Any:
+        if not arguments.dry and step in (COUNTED.start, COUNTED.stop):
+            torch.cuda.set_sync_debug_mode("warn" if step == COUNTED.start else "default")
+        return train_iteration(step)
+
+    trainer.train_iteration = watched
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        start = now(arguments.device)
+        trainer.train()
+        seconds = now(arguments.device) - start
+    waits = sum("synchronizing" in str(warning.message) for warning in caught)
+    found |= {"steps": steps, "train_s": seconds, "steps_per_s": steps / seconds, "cost": cost.so_far()}
+    found |= {"waits_per_step": waits / len(COUNTED), "gaussians": trainer.pipeline.model.num_points}
+    start = now(arguments.device)
+    write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{frames.parent.name}")
+    return found | {"clean_plates_s": now(arguments.device) - start}
+
+
+PARTS: dict[Callable[[Arguments], dict[str, Any]], int] = {
+    machine: 30, build: 200, rasterisers: 40, ssim: 30, demo: 120, video: 180, contract: 60, network: 60,
+}  # fmt: skip
+"""What is checked, in this order, and the seconds each may take."""
+
+
+def main(arguments: Arguments) -> None:
+    """Run one part here, or all of them one after the other."""
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.part:
+        part = next(part for part in PARTS if part.__name__ == arguments.part)
+        write_json(arguments.folder / f"{arguments.part}.json", part(arguments))
+        return
+    results: dict[str, Any] = {}
+    end = time.perf_counter() + 60 * arguments.minutes
+    for part, limit in PARTS.items():
+        name, start = part.__name__, time.perf_counter()
+        output, log = (arguments.folder / f"{name}.{suffix}" for suffix in ("json", "log"))
+        output.unlink(missing_ok=True)
+        command = [sys.executable, __file__, *sys.argv[1:], "--part", name]
+        seconds = max(0.0, min(limit, end - start))
+        try:
+            with log.open("w") as file:
+                subprocess.run(command, check=True, timeout=seconds, stdout=file, stderr=subprocess.STDOUT)
+            results[name] = json.loads(output.read_text())
+        except subprocess.TimeoutExpired:
+            results[name] = {"failed": [f"not done after {seconds:.0f} s"], "log": log.name}
+        except subprocess.CalledProcessError:
+            results[name] = {"failed": log.read_text(errors="replace").strip().splitlines()[-5:], "log": log.name}
+        results[name]["seconds"] = round(time.perf_counter() - start, 1)
+        write_json(arguments.folder / "results.json", results)
+        print(f"{name}: {json.dumps(results[name])[:400]}", flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))

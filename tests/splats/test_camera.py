@@ -1,0 +1,50 @@
+"""Cameras for the rasteriser: the same as nerfstudio's, without asking the device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
+from nerfstudio.cameras.cameras import Cameras
+
+from das3r_ns.splats.camera import picture_size, refined_c2w, scaled_intrinsics
+
+NUMBER = 5
+
+
+@pytest.fixture()
+def cameras() -> Cameras:
+    """Five cameras, each at a place of its own."""
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(NUMBER, 3, 3, generator=generator))[0]
+    c2w_gl = torch.cat([rotation, torch.randn(NUMBER, 3, 1, generator=generator)], dim=2)
+    return Cameras(c2w_gl, torch.arange(NUMBER) + 100.0, torch.arange(NUMBER) + 90.0, 40.0, 30.0, 81, 61)
+
+
+@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
+def test_refined_poses_are_nerfstudio_s(cameras, mode):
+    optimizer = CameraOptimizerConfig(mode=mode).setup(num_cameras=NUMBER, device="cpu")
+    if mode != "off":
+        optimizer.pose_adjustment.data = 0.1 * torch.randn(NUMBER, 6, generator=torch.Generator().manual_seed(1))
+    singly = []
+    for index in range(NUMBER):
+        camera = cameras[index : index + 1]
+        torch.testing.assert_close(refined_c2w(optimizer, camera), camera.camera_to_worlds)  # of no frame in particular
+        camera.metadata = {"cam_idx": index}
+        singly.append(refined_c2w(optimizer, camera))
+        torch.testing.assert_close(singly[-1], optimizer.apply_to_camera(camera), atol=0, rtol=0)
+    cameras.metadata = {"cam_idx": slice(0, NUMBER)}
+    torch.testing.assert_close(refined_c2w(optimizer, cameras), torch.cat(singly))
+
+
+def test_intrinsics_are_nerfstudio_s(cameras):
+    k, width, height = scaled_intrinsics(cameras[2:3], 1)
+    torch.testing.assert_close(k, cameras[2:3].get_intrinsics_matrices(), atol=0, rtol=0)
+    assert (width, height) == (81, 61)
+
+
+def test_the_size_is_not_asked_for_where_it_is_known(cameras):
+    camera = cameras[:1]
+    camera.metadata = {"size": (20, 10)}
+    camera.width = None  # nobody looks
+    assert picture_size(camera) == (20, 10)
