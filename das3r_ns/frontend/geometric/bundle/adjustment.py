@@ -160,7 +160,7 @@ def bundle_adjust(
         fine = within(fine, _resize_grid(world.reshape(grid.shape), fine.rows, fine.columns))
     state = State(state.w2c, _resize_grid(grid, fine.rows, fine.columns), state.focal)
     solver = Solver(fine)
-    terms = Terms(smoothness=FINE_SMOOTHNESS)
+    terms = Terms(smoothness=FINE_SMOOTHNESS, near=world is not None)
     state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
     state = normalise_scale(State(state.w2c @ geo.invert_rigid(state.w2c[0]), state.inverse_depth, state.focal))
     information, focal_std = solver.information(state, robust)

@@ -22,8 +22,8 @@ TURNS_BELOW = 0.2
 """Pixels of parallax, likewise, up to which the camera only turns: optical flow errs by half of that."""
 
 NEAR_SHARE = 0.2
-"""Support (see ``worlds``) that a moving camera must gain over one that only turns to be believed where most of the
-picture shows no parallax. Ground before a far hillside gains that much, a mover that passes for near ground does not."""
+"""Support (see ``worlds``) that a moving camera must gain over one that only turns to be believed where most of it
+shows no parallax. Ground before a far hillside gains that much, a mover that passes for near ground does not."""
 
 WEAK_PARALLAX = 1.0
 """Pixels of parallax, likewise, up to which depth is uncertain."""

@@ -108,7 +108,14 @@ def solve_seeds(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[Se
     return seeds
 
 
-def _solve_window(samples: Samples, focal: float) -> tuple[State, float, float]:
+def solve_again(samples: Samples, seed: Seed, focal: float) -> Seed:
+    """A solution of the same frames that starts from another focal, in pixels, and lets some points be far nearer."""
+    part = samples.subset(seed.frames)
+    state, cost, turning_cost = _solve_window(part, focal, Terms(near=True))
+    return Seed(seed.frames, state, (turning_cost - cost) / max(float(part.weights.sum()), 1e-6))
+
+
+def _solve_window(samples: Samples, focal: float, terms: Terms | None = None) -> tuple[State, float, float]:
     """The best solution from six directions of motion, its robust cost, and the cost of a pure rotation."""
     n, k = samples.points.shape[:2]
     solver = Solver(samples, samples.towards_border())
@@ -123,7 +130,9 @@ def _solve_window(samples: Samples, focal: float) -> tuple[State, float, float]:
         w2c = turned.w2c.copy()
         w2c[:, :3, 3] = -np.einsum("nij,nj->ni", w2c[:, :3, :3], speed * np.arange(n)[:, None] * direction)
         state = State(w2c, np.ones((n, k)), turned.focal)
-        state, residual, _ = anneal(solver, state, ((10.0, 20.0, 3), (6.0, 8.0, 3), (4.0, 3.0, 4), (3.0, 1.5, 6)))
+        state, residual, _ = anneal(
+            solver, state, ((10.0, 20.0, 3), (6.0, 8.0, 3), (4.0, 3.0, 4), (3.0, 1.5, 6)), terms
+        )
         cost = solver.cost(residual, judge)
         if cost < best_cost:
             best, best_cost = state, cost

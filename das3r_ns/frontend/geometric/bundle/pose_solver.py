@@ -18,9 +18,11 @@ from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
 
-INVERSE_DEPTH_RANGE = (1e-3, 200.0)
-"""Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/200 medians.
-Where most of the picture is far away, the ground before the camera is a hundred times as near."""
+INVERSE_DEPTH_RANGE = (1e-3, 20.0)
+"""Bounds of the inverse depth, in multiples of its median: nothing is further than 1000 or nearer than 1/20 medians."""
+
+NEAR_RANGE = (1e-3, 200.0)
+"""Bounds where most of the picture may be far away: the ground before the camera is then a hundred times as near."""
 
 RESIDUAL_FLOOR = 0.15
 """Pixels: the noise that flow has at best, below which no residual scale may fall."""
@@ -82,6 +84,10 @@ class Terms:
     """Frames whose poses stay; None = frame 0 alone, which fixes the gauge."""
     focal_prior: bool = True
     """Whether the focal is drawn to what videos usually have."""
+    near: bool = False
+    """Whether some points may be far nearer than most. What is beyond the bounds of the inverse depth is not drawn back
+    then, and what pushes against them is no unknown: otherwise a few near points hold up all the others. But from a wild
+    guess the way leads into wrong places more often."""
     smoothness: float = 1e-3
     """Weight of the prior that an inverse depth is the mean of its neighbours, as a share of the median information."""
 
@@ -199,11 +205,11 @@ class Solver:
             hessian, gradient, cross, depth_hessian, depth_gradient = blocks[i]
             depth_hessian = depth_hessian + prior
             depth_gradient = depth_gradient + prior * (state.inverse_depth[i] - target[i])
-            # What is at a bound and would go beyond is no unknown of this step: the others must not count on its going.
-            low, high = INVERSE_DEPTH_RANGE
-            stuck = np.where(depth_gradient > 0, state.inverse_depth[i] <= low, state.inverse_depth[i] >= high)
-            cross = np.where(stuck, 0.0, cross)
-            depth_gradient = np.where(stuck, 0.0, depth_gradient)
+            if terms.near:
+                low, high = NEAR_RANGE
+                held = np.where(depth_gradient > 0, state.inverse_depth[i] <= low, state.inverse_depth[i] >= high)
+                cross = np.where(held, 0.0, cross)
+                depth_gradient = np.where(held, 0.0, depth_gradient)
             reduced, gradient = kernels.eliminate_depth(hessian, gradient, cross, depth_hessian, depth_gradient)
             poses = np.concatenate([[i], s.sinks[self.edges[i]]])
             index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), 6 * s.num_frames)
@@ -300,11 +306,13 @@ class Solver:
             delta = np.stack([-(f.depth_gradient + step[f.index] @ f.cross) / f.depth_hessian for f in frames])
             # No inverse depth may more than halve or double in a step: the linear model overshoots far from its place.
             inverse_depth = np.clip(inverse_depth + delta, 0.5 * inverse_depth, 2 * inverse_depth + 1e-3)
-            # A new unit of length may have put some beyond the bounds: being drawn back would spoil every step.
             low, high = INVERSE_DEPTH_RANGE
-            inverse_depth = np.clip(
-                inverse_depth, np.minimum(low, state.inverse_depth), np.maximum(high, state.inverse_depth)
-            )
+            if terms.near:
+                low, high = (
+                    np.minimum(NEAR_RANGE[0], state.inverse_depth),
+                    np.maximum(NEAR_RANGE[1], state.inverse_depth),
+                )
+            inverse_depth = np.clip(inverse_depth, low, high)
         focal = state.focal
         if self.samples.known_focal is None:
             long_side = max(self.samples.width, self.samples.height)

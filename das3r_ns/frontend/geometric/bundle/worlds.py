@@ -17,9 +17,16 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from das3r_ns.frontend.geometric.bundle.first_cameras import Seed, add_frames, anneal, growth, rotations_only
+from das3r_ns.frontend.geometric.bundle.first_cameras import (
+    Seed,
+    add_frames,
+    anneal,
+    growth,
+    rotations_only,
+    solve_again,
+)
 from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
@@ -38,6 +45,10 @@ MARGIN = 0.05
 
 TRIED = 2
 """Other starts, at most, that are followed through the video."""
+
+LONG_LENS = 2.4
+"""Focal over the longer side of the picture from which the same frames are solved again: through a long lens most is
+far away, and from a wide one as a start the near ground takes the turning of the camera for its own motion."""
 
 BELONGS = (0.25, 0.75)
 """Mean weight that flow keeps around a point, from which the point may belong to a world and surely does."""
@@ -67,6 +78,12 @@ def support(samples: Samples, residual: Float[np.ndarray, "E K"]) -> float:
     odds = np.where(offset > EDGE, edge, inner).astype(np.float32)
     weight = samples.weights * odds[samples.sources]
     return float((weight * explained(samples, residual)).sum() / max(float(weight.sum()), 1e-6))
+
+
+def support_within(samples: Samples, residual: Float[np.ndarray, "E K"], frames: Int[np.ndarray, " M"]) -> float:
+    """Support of a solution of the whole video in some of its frames."""
+    among = np.isin(samples.sources, frames) & np.isin(samples.sinks, frames)
+    return support(samples.subset(frames), residual[among])
 
 
 def belongs(samples: Samples, residual: Float[np.ndarray, "E K"]) -> Float[np.ndarray, "N K"]:
@@ -104,10 +121,18 @@ def other_world(samples: Samples, seeds: list[Seed], first: State) -> tuple[Stat
     best, found = support(samples, residual), None
     if best >= SUPPORTED:
         return None
-    parts = [samples.subset(seed.frames) for seed in seeds]
-    supports = [support(part, Solver(part).residuals(seed.state)) for part, seed in zip(parts, seeds, strict=True)]
-    for index in np.argsort(supports)[::-1][:TRIED]:
-        followed = _follow(samples, seeds[index], residual)
+    focal = samples.known_focal or LONG_LENS * max(samples.width, samples.height)
+    starts = []
+    for seed in seeds:
+        part, first_there = samples.subset(seed.frames), support_within(samples, residual, seed.frames)
+        if first_there >= SUPPORTED:
+            continue
+        for start in (seed, solve_again(samples, seed, focal)):
+            reached = support(part, Solver(part).residuals(start.state))
+            if reached > first_there + MARGIN:
+                starts.append((reached, start))
+    for _, start in sorted(starts, key=lambda pair: -pair[0])[:TRIED]:
+        followed = _follow(samples, start, residual)
         if followed is None:
             continue
         reached = support(samples, Solver(samples).residuals(followed[0]))
@@ -120,7 +145,7 @@ def _settle(
     samples: Samples, state: State, world: Float[np.ndarray, "N K"], schedule: tuple[tuple[float, float, int], ...]
 ) -> tuple[State, Float[np.ndarray, "N K"]]:
     """Adjust a world by what belongs to it, and see anew what does."""
-    state, _, _ = anneal(Solver(within(samples, world)), state, schedule, Terms(smoothness=SMOOTHNESS))
+    state, _, _ = anneal(Solver(within(samples, world)), state, schedule, Terms(smoothness=SMOOTHNESS, near=True))
     return state, belongs(samples, Solver(samples).residuals(state))
 
 
@@ -151,8 +176,7 @@ def _follow(
         state, world = _place(part, state, world, new)
         state, world = _settle(part, state, world, ((4.0, 3.0, 5), (3.0, 1.5, 6)))
         known = wanted
-        among = np.isin(samples.sources, known) & np.isin(samples.sinks, known)
-        if support(part, Solver(part).residuals(state)) < support(part, rival[among]):
+        if support(part, Solver(part).residuals(state)) < support_within(samples, rival, known):
             return None
     return _settle(samples, state, world, ((3.0, 1.5, 8), (2.5, 1.0, 8)))
 
@@ -164,7 +188,7 @@ def _place(
     asked = within(samples, world)
     weights = asked.weights * ~new[samples.sources, None]
     solver = Solver(samples, weights)
-    held = Terms(held=~new, focal=False)
+    held = Terms(held=~new, focal=False, near=True)
     state, _, _ = anneal(solver, state, ((10.0, 20.0, 5), (5.0, 6.0, 5), (3.0, 1.5, 4)), held)
 
     edges = np.flatnonzero(new[samples.sources] & ~new[samples.sinks])
