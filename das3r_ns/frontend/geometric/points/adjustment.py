@@ -28,17 +28,18 @@ from das3r_ns.scene import geometry as geo
 STRIDES = (1, 2, 4, 8, 16)
 """Distances in frames over which points are looked for."""
 
-ROUNDS = 3
+ROUNDS = 2
 """How often the points are looked for and the cameras adjusted; better cameras find more of them."""
 
-SCALES = (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25)
-"""Robust scales in pixels, in 1/427 of the longer side, one after the other. The first is wide enough for cameras that
-took the far part of the picture for all of it; the last is what a point is found to in a video that is not sharp."""
+SCALES = (1.0, 0.5, 0.25)
+"""Robust scales in pixels, in 1/427 of the longer side, one after the other: from what the dense solution errs by to
+what a point is found to in a video that is not sharp. Wider ones let the cameras leave the dense solution for any other,
+and were no better where it was right."""
 
 NOISE_MULTIPLE = 2.0
 """Robust scales are at least so many times the noise that the residuals of a pair of frames show."""
 
-STEPS = 3
+STEPS = 8
 """Steps at each scale."""
 
 SMOOTHNESS = 1e-4
@@ -162,10 +163,9 @@ def _every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:
 def _adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales: tuple[float, ...] = SCALES) -> State:
     """Poses, focal and inverse depths by the points that are used, under robust scales that fall."""
     solver = Solver(samples, samples.weights * used)
-    matched = solver.weights
     for pixels in scales:
         residual = solver.residuals(state)
-        noise = weighted_median(np.abs(residual), matched * (residual >= 0)) / 1.1774
+        noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / 1.1774
         robust = Robust(np.maximum(NOISE_MULTIPLE * noise, pixels * samples.unit).astype(np.float32))
         state, _, _ = solver.optimise(state, robust, Terms(smoothness=SMOOTHNESS), STEPS)
     return state

@@ -70,6 +70,8 @@ def align_patches(
     gy = np.empty(area)
     seen = np.empty(area)
     for k in range(count):
+        if not (0.0 <= start[k, 0] <= columns and 0.0 <= start[k, 1] <= rows):
+            continue
         px = points[k, 0] - 0.5
         py = points[k, 1] - 0.5
         margin = RADIUS + 1

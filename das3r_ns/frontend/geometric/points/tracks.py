@@ -53,6 +53,9 @@ that were not found again are expected where the cameras of the start have them.
 FALLBACK = 0.01
 """Weight of such a point against 1 for a perfect match."""
 
+TRUSTED = 0.1
+"""Trust (see ``Tracks.trust``) from which a point is worth looking for."""
+
 WORKERS = min(os.cpu_count() or 1, 4)
 
 NOWHERE = -1e6
@@ -250,7 +253,7 @@ def by_flow(tracks: Tracks, flows: PairFlows) -> Places:
 def find_again(
     tracks: Tracks, state: State, places: Places | None = None, on_pair: Callable[[], None] = lambda: None
 ) -> None:
-    """Look for every point in the other frame of each pair; what correlates better than what was found before is kept.
+    """Look in the other frame of each pair for the points that have not been found there yet.
 
     Args:
         tracks: Changed in place.
@@ -264,6 +267,7 @@ def find_again(
         i, j = tracks.pairs[e]
         expected, affine, fits = _expected(tracks, state, i, j)
         place = np.where(fits[:, None], expected, NOWHERE) if places is None else places(i, j)
+        place = np.where(((tracks.trust[i] > TRUSTED) & ~tracks.found[e])[:, None], place, NOWHERE)
         found, correlation = place, np.full(len(place), -1.0)
         for level in reversed(range(len(levels[i]))):
             source, target = levels[i][level], levels[j][level]

@@ -1,0 +1,113 @@
+"""Cameras adjusted on points, against the exact ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
+from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
+from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points
+from das3r_ns.frontend.pairs import strided_pairs
+
+
+@pytest.fixture(scope="module")
+def plain(make_film: Callable[..., Any]) -> Any:
+    """A film of nothing that moves."""
+    return make_film(count=8, speed=0.12, turn=0.02, grain=1.0)
+
+
+def test_cameras_that_are_off_are_set_right(plain: Any) -> None:
+    start = plain.solution(plain.shaken(), focal=1.04 * plain.room.focal)
+    found = adjust_on_points(start, plain.room.flows, plain.images)
+    assert found.taken
+    assert plain.room.path_error(start.c2w_cv) > 0.005
+    assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
+    assert found.result.focal == pytest.approx(plain.room.focal, rel=0.005)
+    assert found.after.median < 0.1 < found.before.median
+    assert found.after.share > 0.98
+    assert found.held_back is found.after
+    # Frame 0 stays the world, and depths keep their unit.
+    np.testing.assert_allclose(found.result.c2w_cv[0], np.eye(4), atol=1e-9)
+    lengths = [np.linalg.norm(one[-1, :3, 3]) for one in (plain.solution().c2w_cv, found.result.c2w_cv)]
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.02)
+
+
+def test_a_mover_that_nobody_has_masked(make_film: Callable[..., Any]) -> None:
+    film = make_film(count=8, speed=0.12, turn=0.02, mover=True, grain=1.0)
+    start = film.solution(film.shaken())
+    found = adjust_on_points(start, film.room.flows, film.images)
+    assert found.taken
+    assert film.room.path_error(found.result.c2w_cv) < 3e-3
+    masked = adjust_on_points(start, film.room.flows, film.images, film.room.static_weight)
+    assert film.room.path_error(masked.result.c2w_cv) < 1.5e-3
+
+
+def test_a_known_focal_stays(plain: Any) -> None:
+    start = plain.solution(plain.shaken())
+    found = adjust_on_points(start, plain.room.flows, plain.images, known_focal=plain.room.focal)
+    assert found.taken
+    assert found.result.focal == pytest.approx(plain.room.focal, rel=1e-9)
+
+
+def test_exact_cameras_are_left_alone_or_stay_exact(plain: Any) -> None:
+    found = adjust_on_points(plain.solution(), plain.room.flows, plain.images)
+    assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
+
+
+@pytest.mark.parametrize("level", [0, 90], ids=["black", "grey"])
+def test_nothing_to_see_leaves_the_cameras_as_they_were(plain: Any, level: int) -> None:
+    start = plain.solution(plain.shaken())
+    found = adjust_on_points(start, plain.room.flows, np.full_like(plain.images, level))
+    assert not found.taken
+    assert found.result is start
+    assert "too few" in found.message
+    assert found.provenance["before"]["median"] is None
+
+
+def test_frames_without_anything_to_see_stay_where_they_were(plain: Any) -> None:
+    images = plain.images.copy()
+    images[3] = 90
+    start = plain.solution(plain.shaken(0.004, 0.0005))
+    found = adjust_on_points(start, plain.room.flows, images)
+    assert plain.room.path_error(found.result.c2w_cv) < plain.room.path_error(start.c2w_cv)
+    assert found.held_back.matches[3] == 0
+    assert np.isnan(found.held_back.error[3])
+
+
+def test_matches_held_back_tell_good_cameras_from_bad_ones(plain: Any) -> None:
+    good, bad = plain.solution(), plain.solution(plain.shaken())
+    tracks = pick_points(build_pyramids(plain.images, 8), strided_pairs(8, (1, 2, 4)), good.inverse_depth)
+    state, wrong = (_state(tracks, solution) for solution in (good, bad))
+    find_again(tracks, state)
+    samples = tracks.samples(state, None, None)
+    held_back = np.zeros(samples.points.shape[:2], dtype=bool)
+    held_back[:, ::5] = True
+    verdict, near = judge(samples, state, held_back, tracks.found)
+    worse, far = judge(samples, wrong, held_back, tracks.found)
+    assert verdict.median < 0.1 < worse.median
+    assert verdict.share > worse.share
+    assert isinstance(verdict, HeldBack) and (verdict.matches > 0).all()
+    assert is_better(samples, far, near)
+    assert not is_better(samples, near, far)
+    assert not is_better(samples, near, near)
+    assert not is_better(samples, np.full_like(near, -1.0), near)
+
+
+def test_a_frame_too_few_is_said(plain: Any) -> None:
+    with pytest.raises(ValueError, match="8 frames are wanted"):
+        build_pyramids(plain.images[:5], 8)
+
+
+def _state(tracks: Any, solution: Any) -> Any:
+    from das3r_ns.frontend.geometric.bundle.pose_solver import State
+    from das3r_ns.frontend.geometric.points.tracks import sample_map
+    from das3r_ns.scene import geometry as geo
+
+    grids = zip(solution.inverse_depth, tracks.points, strict=True)
+    depth = np.stack([sample_map(grid, points, tracks.size) for grid, points in grids]).astype(np.float64)
+    return State(geo.invert_rigid(solution.c2w_cv), depth, dataclasses.replace(solution).focal)
