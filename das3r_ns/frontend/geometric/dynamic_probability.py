@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_matrix, diags
-from scipy.sparse.csgraph import laplacian
+from scipy.sparse.csgraph import connected_components, laplacian
 from scipy.sparse.linalg import cg
-from skimage.filters import threshold_otsu
 
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, SecondLook
 from das3r_ns.workers import workers
@@ -26,14 +25,24 @@ STATIC_PRIOR = 0.2
 speak: what nothing sure speaks of does not move."""
 
 LOOK_WEIGHT = 0.5
-"""What the colour of a single pixel counts for, against its superpixel, once the depth of the static world is known."""
+"""What a pixel at an object that moves counts for against its superpixel, where it differs from what other frames show
+behind it."""
 
 SPATIAL_STRENGTH = 2.0
 TEMPORAL_STRENGTH = 12.0
 
-MIN_CONTRAST = 0.36
-"""Least difference in evidence between what moves and what does not. Evidence counts what flow and colours show against
-their own noise, so a still clip leaves it near 0, and one with less contrast than this has no movers."""
+SOME = 0.125
+"""Evidence from which superpixels that touch, or that flow carries onto one another, are parts of one object."""
+
+LINKED = 0.3
+"""Share of a superpixel that has to land on another for that."""
+
+REACH = 2
+"""Rings of superpixels around an object that may be part of it."""
+
+MOVES = (0.15, 0.2)
+"""Evidence in the middle of an object from which it begins to move, and surely does. It is of one scale in every clip:
+what still scenes show by noise and doubtful depth stays in patches that hardly exceed :data:`SOME`."""
 
 BAND = (0.2, 0.5, 0.65)
 """Relative evidence from which a pixel is undecided, more likely moving than not, and surely moving."""
@@ -60,13 +69,15 @@ def dynamic_probability(
     """
     if look is not None:
         evidence = look.added_to(evidence)
-    relative = relative_evidence(smooth(evidence, *fuse(evidence)))
+    relative, certain = relative_evidence(evidence, smooth(evidence, *fuse(evidence)))
     regions = evidence.regions
 
     def one(t: int) -> Float[np.ndarray, "H W"]:
         small = relative[regions.labels[t]].astype(np.float32)
         if look is not None:
-            small += LOOK_WEIGHT * look.witnessed[t] * (look.change[t] - small)
+            # No change proves nothing: a slow mover of one colour leaves itself behind.
+            more = np.maximum(look.change[t] - small, 0.0)
+            small += LOOK_WEIGHT * look.witnessed[t] * more * certain[regions.labels[t]]
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
             small *= 1.0 - look.at_rest[t]
         size = (images.shape[2], images.shape[1])
@@ -96,7 +107,9 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * motion
     # Flow that agrees with a static world is proof enough of it, texture or not.
     confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
-    change = evidence.change * (1 - evidence.flow_trust * (1 - motion))
+    # Once stereo has measured what lies behind, flow has no say in that: a slow mover's leads home to itself.
+    doubt = evidence.flow_trust * (1 - motion) if evidence.still is None else 0.0
+    change = evidence.change * (1 - doubt)
     # Colours that agree prove nothing where a mover would leave them as they are.
     known = CHANGE_CONFIDENCE * evidence.change_weight * np.maximum(weight * evidence.flow_trust, evidence.change)
     value = (confidence * value + known * change) / np.maximum(confidence + known, 1e-6)
@@ -134,17 +147,54 @@ def _colour_distance(colour: Float[np.ndarray, "S 3"], edges: Int[np.ndarray, "E
     return ((colour[edges[:, 0]] - colour[edges[:, 1]]) ** 2).sum(axis=1)
 
 
-def relative_evidence(value: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
-    """Rescale so that what is static in the clip lies at 0 and what moves at 1, unless nothing does.
+def relative_evidence(
+    evidence: EvidenceMaps, value: Float[np.ndarray, " S"]
+) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+    """Rescale so that what is static lies at 0 and what moves at 1, object by object.
 
-    The two classes are Otsu's (1979). They are never taken to be closer than :data:`MIN_CONTRAST`, so that the noise of
-    a static clip is not split in two.
+    Whether an object moves is decided on the scale that all clips share, by what it shows over all frames together; how
+    far it reaches, by what most of it shows: a slow or plain mover leaves less evidence than another, all over.
+
+    Args:
+        evidence: Of the clip.
+        value: Its smoothed evidence of motion.
+
+    Returns:
+        Evidence relative to the object that a superpixel is part of or close to, and how certainly that moves, 0 to 1.
     """
-    if np.ptp(value) < 1e-6:
-        return np.zeros_like(value)
-    moving = value > threshold_otsu(value)
-    static_mean, moving_mean = value[~moving].mean(), value[moving].mean()
-    return (value - static_mean) / max(moving_mean - static_mean, MIN_CONTRAST)
+    some = value > SOME
+    edges = np.concatenate([evidence.regions.edges, evidence.links[evidence.link_share > LINKED]])
+    edges = edges[some[edges].all(axis=1)]
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
+    count, label = connected_components(graph, directed=False)
+    middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.7))
+    begins, surely = MOVES
+    certain = np.clip((middle - begins) / (surely - begins), 0, 1)
+    certain, scale = certain[label], (certain / np.maximum(most, 2 * SOME))[label]
+    # What lies next to an object may be a limb of it that shows less.
+    first, second = np.concatenate([evidence.regions.edges, evidence.regions.edges[:, ::-1]]).T
+    for _ in range(REACH):
+        free = certain[second] == 0
+        for of_each in (certain, scale):
+            reached = of_each.copy()
+            np.maximum.at(reached, second[free], of_each[first[free]])
+            of_each[:] = reached
+    return value * scale, certain
+
+
+def _quantile_of_each(
+    value: Float[np.ndarray, " S"],
+    weight: Float[np.ndarray, " S"],
+    label: Int[np.ndarray, " S"],
+    count: int,
+    share: float,
+) -> Float[np.ndarray, " count"]:
+    """Weighted quantile of the values of each of ``count`` labels, none of which is empty."""
+    order = np.lexsort((value, label))
+    total = np.bincount(label, weight, count)
+    passed = np.cumsum(weight[order]) >= (np.cumsum(total) - (1 - share) * total)[label[order]] - 1e-6
+    _, first = np.unique(label[order][passed], return_index=True)
+    return value[order][passed][first]
 
 
 def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

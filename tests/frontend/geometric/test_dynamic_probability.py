@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.dynamic_probability import (
-    MIN_CONTRAST,
+    MOVES,
+    SOME,
     STATIC_PRIOR,
     dynamic_probability,
     fuse,
@@ -19,7 +20,7 @@ from das3r_ns.frontend.geometric.dynamic_probability import (
 )
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.motion import RigidPrediction, SecondLook, motion_evidence
-from das3r_ns.frontend.geometric.motion.superpixels import region_sum
+from das3r_ns.frontend.geometric.motion.superpixels import Superpixels, region_sum
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.pairs import strided_pairs
 
@@ -240,12 +241,48 @@ def test_larger_images_than_flow() -> None:
     assert _iou(probability, expected) > 0.85
 
 
-def test_relative_evidence_keeps_noise_low() -> None:
-    noise = 0.05 + 0.02 * np.random.default_rng(0).normal(size=5000)
-    assert relative_evidence(noise).max() < 0.5
-    two = relative_evidence(np.concatenate([noise, np.full(500, 0.8)]))
-    assert two[:5000].max() < 0.3 and two[-1] > 0.95
-    assert np.array_equal(relative_evidence(np.full(7, 0.4)), np.zeros(7))
+def _of_each(regions: Superpixels, maps: np.ndarray) -> np.ndarray:
+    """Mean of a map over each superpixel."""
+    return region_sum(regions.labels, maps, regions.count) / regions.size
+
+
+def test_relative_evidence_is_of_each_object() -> None:
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    square = _of_each(evidence.regions, masks) > 0.9
+    far = _of_each(evidence.regions, np.broadcast_to(np.arange(WIDTH) > 130.0, masks.shape)) > 0.9
+    noise = 0.05 + 0.02 * np.random.default_rng(0).normal(size=len(square))
+    for nothing in relative_evidence(evidence, noise):
+        assert np.array_equal(nothing, np.zeros(len(noise)))
+
+    for weak in (0.25, 0.14):
+        value = noise.copy()
+        value[far], value[square] = 0.9, weak
+        relative, certain = relative_evidence(evidence, value)
+        assert relative[~(far | square)].max() < 0.5
+        np.testing.assert_allclose(relative[far], 1.0)
+        assert (certain[far] == 1).all()
+        # What is strong elsewhere takes nothing away, and nothing is made of what still scenes show.
+        moves = weak > MOVES[1]
+        np.testing.assert_allclose(relative[square], 1.0 if moves else 0.0)
+        assert (certain[square] == moves).all()
+
+
+def test_relative_evidence_goes_by_most_of_an_object() -> None:
+    """Doubtful ground that hangs together with a mover does not become one, and a fifth of it does not decide."""
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    value = np.where(_of_each(evidence.regions, masks) > 0.9, 0.6, 0.14)
+    middle = np.median(np.repeat(value, evidence.regions.size.astype(int)))
+    assert middle == 0.14  # the ground is the larger part
+    assert not relative_evidence(evidence, value)[0].any()
+    around = np.stack([cv2.dilate(mask.astype(np.uint8), np.ones((9, 9))) for mask in masks])
+    value[_of_each(evidence.regions, around) < 0.5] = 0.0
+    relative, certain = relative_evidence(evidence, value)
+    assert relative[value == 0.6].min() > 0.95
+    assert certain[value == 0.6].min() == 1
+    assert 0 < certain[value == 0].mean() < 0.5  # next to it only
+    assert relative[value == 0.14].max() < 0.3
 
 
 def test_segment_frame_follows_the_colours() -> None:
@@ -289,22 +326,20 @@ def test_second_look_adds_what_other_frames_do_not_show() -> None:
     assert _iou(unseen, masks) > 0.8
 
 
-def test_second_look_speaks_for_what_is_still() -> None:
-    """A near board that a two-dimensional background takes for a mover altogether, but that stereo has matched."""
+def test_evidence_measured_anew_by_a_sharper_depth() -> None:
+    """A near board that a two-dimensional background takes for a mover altogether, and its depth once it is known."""
     images, masks, rigid = _two_depths()
-    evidence = motion_evidence(images, _flows(images))
+    flows = _flows(images)
+    before = motion_evidence(images, flows)
+    ticks = []
+    anew = motion_evidence(images, flows, rigid, lambda: ticks.append(1), before=before)
+    assert len(ticks) == FRAMES
+    assert anew.regions is before.regions
     board = (rigid.depth < 3) & ~masks
-
-    def moves(still: float) -> np.ndarray:
-        look = _look(images, 0.0, still, still, np.nonzero(board))
-        look.witnessed[~board] = 0.0
-        return dynamic_probability(images, evidence, look) > 0.5
-
-    unmatched, matched = moves(0.0), moves(1.0)
-    assert unmatched[board].mean() > 0.85
-    assert matched[board].mean() < 0.7 * unmatched[board].mean()
-    # Evidence is of one scale: the board does not outshine the true mover in either case.
-    assert min(matched[masks].mean(), unmatched[masks].mean()) > 0.85
+    coarse, sharp = (dynamic_probability(images, evidence) > 0.5 for evidence in (before, anew))
+    assert coarse[board].mean() > 0.85
+    assert sharp[board].mean() < 0.02
+    assert min(coarse[masks].mean(), sharp[masks].mean()) > 0.85
 
 
 def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
@@ -333,7 +368,7 @@ def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
 def test_what_is_still_counts_as_one_more_witness_against_motion() -> None:
     images, _ = _clip(1.5, 40, 40, 2.0)
     evidence = motion_evidence(images, _flows(images))
-    value, confidence = fuse(evidence)
+    value, confidence = fuse(dataclasses.replace(evidence, still=0 * evidence.motion))
     for still in (0.0, 0.5):
         look = _look(images, 0.0, 1.0, still, np.s_[:, :])
         with_still = dataclasses.replace(evidence, still=look.added_to(evidence).still)
@@ -348,9 +383,9 @@ def test_what_nothing_sure_speaks_of_stands_still() -> None:
     evidence = motion_evidence(images, _flows(images))
     guessed = dataclasses.replace(evidence, flow_trust=0.02 * evidence.flow_trust, change_weight=0 * evidence.change)
     sure, doubtful = fuse(evidence)[0], fuse(guessed)[0]
-    inside = region_sum(evidence.regions.labels, masks, evidence.regions.count) > 0.9 * evidence.regions.size
-    assert np.median(sure[inside]) > MIN_CONTRAST
-    assert np.quantile(doubtful[inside], 0.95) < 0.5 * MIN_CONTRAST
+    inside = _of_each(evidence.regions, masks) > 0.9
+    assert np.median(sure[inside]) > 2 * MOVES[1]
+    assert np.quantile(doubtful[inside], 0.95) < SOME
     unknown = dataclasses.replace(guessed, flow_trust=0 * evidence.flow_trust)
     value, confidence = fuse(unknown)
     np.testing.assert_array_equal(value, 0.0)

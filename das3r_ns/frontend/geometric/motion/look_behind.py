@@ -50,8 +50,11 @@ LEAST_MATCH = 3
 """Side, in pixels, of the smallest place that counts as matched: less is chance, a checked shirt matches in spots."""
 
 MOVERS_MATCH = 0.3
-"""How often a frame's movers are still, relative to its static pixels, when that proves nothing there any more: plain
+"""How often movers are still, relative to the static pixels around them, when that proves nothing there any more: plain
 fur matches anywhere, and what hardly moves is still."""
+
+AROUND = 0.03
+"""Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class SecondLook:
     still: Float[np.ndarray, "N H W"]
     """How surely the pixel, amid others, was matched at one depth, on which frames agree: what moves has none."""
     at_rest: Float[np.ndarray, "N H W"]
-    """How surely the pixel is static: still, while other frames do not show something else behind it, in a frame whose
-    movers are not."""
+    """How surely the pixel is static: still, while other frames do not show something else behind it, amid movers that
+    are not."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
         """The evidence of a clip with its change as seen now, and with what is known to be still."""
@@ -132,12 +135,16 @@ def look_behind(
     return SecondLook(np.stack(change), np.stack(witnessed), still, np.stack(at_rest))
 
 
-def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> float:
-    """What it proves in a frame that a pixel is still: all where no mover is, as far as movers are known."""
-    if static.all():
-        return 1.0
-    stays = float(still[static].mean()) if static.any() else 0.0
-    return max(1.0 - float(still[~static].mean()) / max(MOVERS_MATCH * stays, 1e-6), 0.0)
+def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """What it proves that a pixel is still: all where no mover around it is, as far as movers are known."""
+
+    def share(counted: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+        """Mean around each pixel over those that count, 0 where hardly any does."""
+        weight = counted.astype(np.float32)
+        summed, total = (cv2.GaussianBlur(m, (0, 0), AROUND * still.shape[1]) for m in (still * weight, weight))
+        return summed / np.maximum(total, 1e-3)
+
+    return np.maximum(1.0 - share(~static) / np.maximum(MOVERS_MATCH * share(static), 1e-6), 0.0)
 
 
 def _into(
