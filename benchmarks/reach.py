@@ -34,8 +34,8 @@ from das3r_ns.files import write_json
 HERE = Path(__file__).parent
 KEPT = HERE / "results" / "reach.json"
 PAGE = HERE.parent / "docs" / "results.md"
-Part = Literal["frontend", "masks", "plates", "light", "bad-input", "gpu"]
-PARTS: tuple[Part, ...] = ("frontend", "masks", "plates", "light", "bad-input", "gpu")
+Part = Literal["frontend", "masks", "still", "plates", "light", "bad-input", "gpu"]
+PARTS: tuple[Part, ...] = ("frontend", "masks", "still", "plates", "light", "bad-input", "gpu")
 LIGHT_SIZE = (480, 270)
 
 
@@ -49,6 +49,7 @@ class Arguments:
     """Folder for reach.json, the logs of every measurement and the trained runs."""
     only: tuple[Part, ...] = PARTS
     """What to measure: frontend (sets with true cameras: cost, ATE, focal, J), masks (sets with masks alone: cost, J),
+    still (the clean plates of a set as a film in which nothing moves: what is marked all the same),
     plates (clean plates against plain splatfacto), light (ns-train das3r-light, timed), bad-input, and gpu (das3r and
     the rasteriser on CUDA; nothing where there is none)."""
     sets: tuple[str, ...] = ()
@@ -92,6 +93,9 @@ def jobs(arguments: Arguments) -> Iterator[Job]:
         part = "frontend" if has(name, "poses.txt") else "masks"
         if part in arguments.only:
             yield Job(f"{part}/{name}", "measure_frontend.py", (str(arguments.data / name), video(name)))
+        if "still" in arguments.only and has(name, "clean"):
+            clean = link_video(arguments.data / name, arguments.output_dir.resolve() / f"videos/{name}-clean", "clean")
+            yield Job(f"still/{name}", "measure_frontend.py", (str(arguments.data / name), str(clean), "--still"))
     plates = [(arguments.method, "plates")] if "plates" in arguments.only else []
     if "gpu" in arguments.only and torch.cuda.is_available():
         plates.append(("das3r", "gpu"))

@@ -19,15 +19,16 @@ def find_sets(data: Path) -> list[str]:
     return sets
 
 
-def link_video(source: Path, target: Path) -> Path:
-    """A folder of links to the frames of a set, so that the front end's cache lies beside the links and not the data.
+def link_video(source: Path, target: Path, part: str = "frames") -> Path:
+    """A folder of links to the pictures of a set, so that the front end's cache lies beside the links and not the data.
 
     Args:
         source: Folder of the set.
         target: Folder to make; kept as it is, cache and all, where it exists.
+        part: Folder of the set that holds them: its frames, or its clean plates as a film in which nothing moves.
 
     Returns:
         ``target``.
     """
-    link_files(sorted(path for path in (source / "frames").iterdir() if path.is_file()), target / "frames")
+    link_files(sorted(path for path in (source / part).iterdir() if path.is_file()), target / "frames")
     return target

@@ -57,7 +57,7 @@ def usable_masks(truth: GroundTruth, indices: list[int], problems: list[str]) ->
 
 
 def compare_masks(estimate: SceneEstimate, truth: GroundTruth, problems: list[str]) -> dict[str, float]:
-    """J, F and recall over the frames that have a true mask; nothing where none has."""
+    """J, F, recall and false alarms (share of the picture) where there are true masks; nothing where there are none."""
     if not truth.has("masks"):
         return {}
     indices = truth.indices(estimate.frame_names)
@@ -71,7 +71,8 @@ def compare_masks(estimate: SceneEstimate, truth: GroundTruth, problems: list[st
     }
     j = np.array([float(mask_iou(predicted[i], mask)) for i, mask in masks.items()])
     f = [boundary_f(predicted[i], mask) for i, mask in masks.items()]
-    return {"J": float(j.mean()), "F": float(np.mean(f)), "recall": recall(j)}
+    false_alarms = float(np.mean([(predicted[i] & ~mask).mean() for i, mask in masks.items()]))
+    return {"J": float(j.mean()), "F": float(np.mean(f)), "recall": recall(j), "false_alarms": false_alarms}
 
 
 def compare_cameras(estimate: SceneEstimate, truth: GroundTruth, problems: list[str]) -> dict[str, Any]:

@@ -14,7 +14,12 @@ FROM = {"machine": MACHINE, "date": "2026-01-02", "commit": "abc", "front_end": 
 COST = {"wall_s": 12.4, "cpu_s": 20.0, "peak_mb": 900, **FROM}
 RESULTS: dict[str, Any] = {
     "machine": MACHINE,
-    "frontend/room": {**COST, "frames": 36, "size": "320x180", "ate_percent": 0.234, "focal_error": 0.014, "J": 0.597},
+    "frontend/room": {
+        **COST,
+        **{"frames": 36, "size": "320x180", "ate_percent": 0.234, "focal_error": 0.014},
+        **{"J": 0.597, "false_alarms": 0.0125},
+    },
+    "still/room": {**COST, "frames": 36, "size": "320x180", "ate_percent": 0.05, "marked": 0.021},
     "masks/a": {**COST, "frames": 5, "size": "64x48", "seconds_per_frame": 0.5, "J": 0.5},
     "masks/b": {"failed": 1, "log": "b.txt", "last": [], **FROM},
     "masks/c": {**COST, "frames": 5, "size": "64x48", "seconds_per_frame": 0.5, "J": 0.9},
@@ -30,9 +35,10 @@ def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_rows_hold_the_figures(report: ModuleType) -> None:
-    frontend, masks, plates = report.sections(RESULTS)
-    assert frontend.rows == [("room", "36", "320x180", "12", "20", "900", "-", "0.23", "1.4", "0.597")]
-    assert masks.rows[0] == ("a", "5", "64x48", "20", "0.50", "900", "-", "0.500", "-", "-")
+    frontend, masks, still, plates = report.sections(RESULTS)
+    assert frontend.rows == [("room", "36", "320x180", "12", "20", "900", "-", "0.23", "1.4", "0.597", "1.25")]
+    assert masks.rows[0] == ("a", "5", "64x48", "12", "20", "900", "-", "0.500", "-", "-", "-")
+    assert still.rows == [("room", "36", "320x180", "12", "20", "900", "-", "2.10", "0.05", "-")]
     assert plates.rows == [
         ("room", "das3r-light", "25.00", "18.50", "+6.50", "27.90", "28.00", "-0.10", "3.00", "12", "900")
     ]
@@ -42,13 +48,13 @@ def test_rows_hold_the_figures(report: ModuleType) -> None:
 def test_mean_leaves_failures_out_and_shows_them(report: ModuleType) -> None:
     masks = next(s for s in report.sections(RESULTS) if s.title == "Front end, other sets")
     assert masks.rows[1][3] == "failed"
-    assert masks.rows[-1] == ("mean of 2", "", "", "", "", "", "", "0.700", "", "")
+    assert masks.rows[-1] == ("mean of 2", "", "", "", "", "", "", "0.700", "", "", "")
 
 
 def test_every_table_says_where_it_comes_from(report: ModuleType) -> None:
     text = report.markdown(RESULTS)
     line = "Measured 2026-01-02. Commit: abc. Front end: geometric, version 7. Machine: processor, cores cores"
-    assert text.count(line) == len(report.sections(RESULTS)) == 3
+    assert text.count(line) == len(report.sections(RESULTS)) == 4
 
 
 def test_the_page_keeps_what_is_outside_the_marks(report: ModuleType, tmp_path: Path) -> None:
@@ -58,7 +64,7 @@ def test_the_page_keeps_what_is_outside_the_marks(report: ModuleType, tmp_path: 
         report.update_between_marks(page, "reach", report.markdown(RESULTS))
     text = page.read_text()
     assert text.startswith("before\n<!-- reach:begin -->\n**Front end") and text.endswith("<!-- reach:end -->\nafter\n")
-    assert "old" not in text and "| room | 36 | 320x180 | 12 | 20 | 900 | - | 0.23 | 1.4 | 0.597 |" in text
+    assert "old" not in text and "| room | 36 | 320x180 | 12 | 20 | 900 | - | 0.23 | 1.4 | 0.597 | 1.25 |" in text
     page.write_text("no marks")
     with pytest.raises(SystemExit, match="reach:begin"):
         report.update_between_marks(page, "reach", report.markdown(RESULTS))
