@@ -30,7 +30,7 @@ class FrontEnd:
 
 FRONT_ENDS = {
     "geometric": FrontEnd(
-        "das3r_ns.frontend.geometric.estimate", 6, "optical flow and geometry, no trained weights", ("stereo",)
+        "das3r_ns.frontend.geometric.estimate", 7, "optical flow and geometry, no trained weights", ("stereo",)
     ),
     "monst3r": FrontEnd(
         "das3r_ns.frontend.network.monst3r.front_end",
