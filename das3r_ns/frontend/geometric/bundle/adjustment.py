@@ -108,7 +108,8 @@ def bundle_adjust(
 
     Poses, the inverse depth of a grid of points in every frame, and one focal are sought under which a static world
     shows the flow, by Gauss-Newton steps with the inverse depths eliminated (Schur complement). Geman-McClure weights
-    of falling scale leave movers out. A camera without parallax is recognised and gets depth that is constant.
+    of falling scale leave movers out. Where much stays unexplained, other starts are tried and judged by what of the
+    picture's edge they explain too (see ``worlds``). A camera without parallax is recognised and gets constant depth.
 
     Args:
         flows: Flow of directed pairs and their mirrors, at several strides, 1 among them.

@@ -8,13 +8,20 @@ of motion and several focals, and frames added next to solved ones start near th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.pose_solver import (
+    INVERSE_DEPTH_RANGE,
+    Robust,
+    Solver,
+    State,
+    Terms,
+    normalise_scale,
+)
 from das3r_ns.scene import geometry as geo
 
 SEED_FRAMES = 8
@@ -108,35 +115,64 @@ def solve_seeds(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[Se
     return seeds
 
 
-def solve_again(samples: Samples, seed: Seed, focal: float) -> Seed:
-    """A solution of the same frames that starts from another focal, in pixels, and lets some points be far nearer."""
+def solve_layered(samples: Samples, seed: Seed, focal: float) -> Seed:
+    """A solution of the same frames from a camera that turns, with each point as near as it departs from that.
+
+    Args:
+        samples: Of the whole video.
+        seed: Whose frames are taken.
+        focal: Of the start, in pixels.
+    """
     part = samples.subset(seed.frames)
-    state, cost, turning_cost = _solve_window(part, focal, Terms(near=True))
-    return Seed(seed.frames, state, (turning_cost - cost) / max(float(part.weights.sum()), 1e-6))
+    turned, residual = rotations_only(part, focal, focal_too=True)
+    stride = np.abs(part.sources - part.sinks)[:, None]
+    speed, weight = np.zeros((2, *part.points.shape[:2]))
+    np.add.at(speed, part.sources, part.weights * np.clip(residual, 0.0, None) / stride)
+    np.add.at(weight, part.sources, part.weights)
+    speed = speed / np.maximum(weight, 1e-6)
+    unit = max(float(np.quantile(speed, 0.9)), 1e-3)
+    start = replace(turned, inverse_depth=np.clip(speed / unit, *INVERSE_DEPTH_RANGE))
+    state, _ = _solve_directions(part, start, unit / turned.focal, Terms(near=True))
+    return Seed(seed.frames, state, seed.gain)
 
 
-def _solve_window(samples: Samples, focal: float, terms: Terms | None = None) -> tuple[State, float, float]:
+def solve_rest(samples: Samples, seed: Seed, world: Float[np.ndarray, "M K"]) -> Seed:
+    """A solution of the same frames for the flow that does not belong to the world of the seed."""
+    part = samples.subset(seed.frames)
+    part = replace(part, weights=part.weights * (1.0 - world)[part.sources])
+    return Seed(seed.frames, _solve_window(part, samples.focal_prior)[0], seed.gain)
+
+
+def _solve_window(samples: Samples, focal: float) -> tuple[State, float, float]:
     """The best solution from six directions of motion, its robust cost, and the cost of a pure rotation."""
     n, k = samples.points.shape[:2]
-    solver = Solver(samples, samples.towards_border())
-    judge = Robust(np.full(len(samples.sources), 1.0, dtype=np.float32))
     turned, residual = rotations_only(samples, focal)
-    turning_cost = solver.cost(residual, judge)
+    turning_cost = Solver(samples, samples.towards_border()).cost(residual, _judge(samples))
     seen = samples.weights > 0.2
     parallax = float(np.median(residual[seen])) if seen.any() else 0.0
     speed = 3 * max(parallax, 0.5) / turned.focal / n
+    state, cost = _solve_directions(samples, replace(turned, inverse_depth=np.ones((n, k))), speed)
+    return (state, cost, turning_cost) if np.isfinite(cost) else (turned, cost, turning_cost)
+
+
+def _judge(samples: Samples) -> Robust:
+    return Robust(np.full(len(samples.sources), 1.0, dtype=np.float32))
+
+
+def _solve_directions(samples: Samples, turned: State, speed: float, terms: Terms | None = None) -> tuple[State, float]:
+    """The best solution from six directions of motion, by so much a frame, and its robust cost."""
+    solver, judge = Solver(samples, samples.towards_border()), _judge(samples)
     best, best_cost = turned, np.inf
     for direction in np.concatenate([np.eye(3), -np.eye(3)]):
         w2c = turned.w2c.copy()
-        w2c[:, :3, 3] = -np.einsum("nij,nj->ni", w2c[:, :3, :3], speed * np.arange(n)[:, None] * direction)
-        state = State(w2c, np.ones((n, k)), turned.focal)
-        state, residual, _ = anneal(
-            solver, state, ((10.0, 20.0, 3), (6.0, 8.0, 3), (4.0, 3.0, 4), (3.0, 1.5, 6)), terms
-        )
+        along = speed * np.arange(len(w2c))[:, None] * direction
+        w2c[:, :3, 3] = -np.einsum("nij,nj->ni", w2c[:, :3, :3], along)
+        schedule = ((10.0, 20.0, 3), (6.0, 8.0, 3), (4.0, 3.0, 4), (3.0, 1.5, 6))
+        state, residual, _ = anneal(solver, replace(turned, w2c=w2c), schedule, terms)
         cost = solver.cost(residual, judge)
         if cost < best_cost:
             best, best_cost = state, cost
-    return best, best_cost, turning_cost
+    return best, best_cost
 
 
 def anneal(

@@ -86,8 +86,8 @@ class Terms:
     """Whether the focal is drawn to what videos usually have."""
     near: bool = False
     """Whether some points may be far nearer than most. What is beyond the bounds of the inverse depth is not drawn back
-    then, and what pushes against them is no unknown: otherwise a few near points hold up all the others. But from a wild
-    guess the way leads into wrong places more often."""
+    then, and what pushes against them is no unknown: otherwise a few near points hold up all the others. But the way
+    from a wild guess leads into wrong places more often."""
     smoothness: float = 1e-3
     """Weight of the prior that an inverse depth is the mean of its neighbours, as a share of the median information."""
 

@@ -25,7 +25,8 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import (
     anneal,
     growth,
     rotations_only,
-    solve_again,
+    solve_layered,
+    solve_rest,
 )
 from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
@@ -127,7 +128,8 @@ def other_world(samples: Samples, seeds: list[Seed], first: State) -> tuple[Stat
         part, first_there = samples.subset(seed.frames), support_within(samples, residual, seed.frames)
         if first_there >= SUPPORTED:
             continue
-        for start in (seed, solve_again(samples, seed, focal)):
+        world = belongs(part, Solver(part).residuals(seed.state))
+        for start in (seed, solve_layered(samples, seed, focal), solve_rest(samples, seed, world)):
             reached = support(part, Solver(part).residuals(start.state))
             if reached > first_there + MARGIN:
                 starts.append((reached, start))
