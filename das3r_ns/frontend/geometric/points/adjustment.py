@@ -25,16 +25,18 @@ from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 
-STRIDES = (1, 2, 4, 8, 16)
-"""Distances in frames over which points are looked for."""
+STRIDES = (1, 2, 4, 8, 16, 24, 32, 64)
+"""Distances in frames over which points are looked for: by optical flow where it is known, and all by the cameras. The
+long ones hold the path together that short ones let drift; where they have nothing in common they cost next to nothing.
+"""
 
 ROUNDS = 2
 """How often the points are looked for and the cameras adjusted; better cameras find more of them."""
 
 SCALES = (1.0, 0.5, 0.25)
 """Robust scales in pixels, in 1/427 of the longer side, one after the other: from what the dense solution errs by to
-what a point is found to in a video that is not sharp. Wider ones let the cameras leave the dense solution for any other,
-and were no better where it was right."""
+what a point is found to in a video that is not sharp. Under wider ones (16 to begin with) the cameras can leave the
+dense solution for any other, and where it was right they end no better."""
 
 NOISE_MULTIPLE = 2.0
 """Robust scales are at least so many times the noise that the residuals of a pair of frames show."""

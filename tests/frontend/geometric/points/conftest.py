@@ -26,8 +26,7 @@ class Film:
         """The exact depth under these cameras (the true ones where None), as the dense adjustment would give it."""
         flows, depth = self.room.flows, self.room.depth
         unit = float(np.median(depth))
-        c2w = geo.invert_rigid(self.room.c2w_cv[0]) @ self.room.c2w_cv if c2w is None else c2w
-        c2w = c2w.copy()
+        c2w = np.array(geo.invert_rigid(self.room.c2w_cv[0]) @ self.room.c2w_cv if c2w is None else c2w)
         c2w[:, :3, 3] /= unit
         rows, columns = grid_shape(flows.width, flows.height, 40)
         y, x = best_points(flows.texture[0], rows, columns)

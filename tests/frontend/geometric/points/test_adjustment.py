@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from das3r_ns.frontend.geometric.bundle.pose_solver import State
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
-from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points
+from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points, sample_map
 from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.scene import geometry as geo
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +104,7 @@ def test_a_frame_too_few_is_said(plain: Any) -> None:
         build_pyramids(plain.images[:5], 8)
 
 
-def _state(tracks: Any, solution: Any) -> Any:
-    from das3r_ns.frontend.geometric.bundle.pose_solver import State
-    from das3r_ns.frontend.geometric.points.tracks import sample_map
-    from das3r_ns.scene import geometry as geo
-
+def _state(tracks: Any, solution: Any) -> State:
     grids = zip(solution.inverse_depth, tracks.points, strict=True)
     depth = np.stack([sample_map(grid, points, tracks.size) for grid, points in grids]).astype(np.float64)
-    return State(geo.invert_rigid(solution.c2w_cv), depth, dataclasses.replace(solution).focal)
+    return State(geo.invert_rigid(solution.c2w_cv), depth, solution.focal)

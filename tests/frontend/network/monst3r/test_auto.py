@@ -132,7 +132,7 @@ def test_keys_of_geometric_results_know_nothing_of_the_network(
     data: Path, hub_cache: Path, oracle_front_end: list[int]
 ) -> None:
     scene = run.load_or_estimate(data, FrontEndConfig(long_side=160), quiet())
-    settings = {"front_end": "geometric", "long_side": 160, "stereo": True, "version": 6}
+    settings = {"front_end": "geometric", "long_side": 160, "points": True, "stereo": True, "version": 7}
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     assert cache.FORMAT == 1
     network = {"network_size": 256, "pair_graph": "complete", "window": 30, "precision": "float32", "batch_size": 3}
