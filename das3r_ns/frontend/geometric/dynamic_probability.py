@@ -76,7 +76,9 @@ def dynamic_probability(
         if look is not None:
             # No change proves nothing: a slow mover of one colour leaves itself behind.
             more = np.maximum(look.change[t] - small, 0.0)
-            small += LOOK_WEIGHT * look.witnessed[t] * more * certain[regions.labels[t]]
+            near = certain[regions.labels[t]].astype(np.float32)
+            small += LOOK_WEIGHT * look.witnessed[t] * more * near
+            small *= 1.0 + look.missing[t] * near
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
             small *= 1.0 - look.at_rest[t]
         size = (images.shape[2], images.shape[1])
@@ -166,7 +168,7 @@ def relative_evidence(
     edges = edges[some[edges].all(axis=1)]
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
     count, label = connected_components(graph, directed=False)
-    middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.7))
+    middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
     begins, surely = MOVES
     certain = np.clip((middle - begins) / (surely - begins), 0, 1)
     certain, scale = certain[label], (certain / np.maximum(most, 2 * SOME))[label]
