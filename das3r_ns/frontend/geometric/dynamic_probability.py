@@ -33,9 +33,6 @@ TEMPORAL_STRENGTH = 12.0
 SOME = 0.125
 """Evidence from which superpixels that touch, or that flow carries onto one another, are parts of one object."""
 
-LINKED = 0.3
-"""Share of a superpixel that has to land on another for that."""
-
 REACH = 2
 """Rings of superpixels around an object that may be part of it."""
 
@@ -164,8 +161,8 @@ def relative_evidence(
         Evidence relative to the object that a superpixel is part of or close to, and how certainly that moves, 0 to 1.
     """
     some = value > SOME
-    edges = np.concatenate([evidence.regions.edges, evidence.links[evidence.link_share > LINKED]])
-    edges = edges[some[edges].all(axis=1)]
+    touching = np.concatenate([evidence.regions.edges, evidence.links])
+    edges = touching[some[touching].all(axis=1)]
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
     count, label = connected_components(graph, directed=False)
     middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
