@@ -34,9 +34,6 @@ TEMPORAL_STRENGTH = 12.0
 SOME = 0.125
 """Evidence from which superpixels that touch, or that flow carries onto one another, are parts of one object."""
 
-LINKED = 0.3
-"""Share of a superpixel that has to land on another for that."""
-
 REACH = 2
 """Rings of superpixels around an object that may be part of it."""
 
@@ -77,7 +74,9 @@ def dynamic_probability(
         if look is not None:
             # No change proves nothing: a slow mover of one colour leaves itself behind.
             more = np.maximum(look.change[t] - small, 0.0)
-            small += LOOK_WEIGHT * look.witnessed[t] * more * certain[regions.labels[t]]
+            near = certain[regions.labels[t]].astype(np.float32)
+            small += LOOK_WEIGHT * look.witnessed[t] * more * near
+            small *= 1.0 + look.missing[t] * near
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
             small *= 1.0 - look.at_rest[t]
         size = (images.shape[2], images.shape[1])
@@ -163,11 +162,11 @@ def relative_evidence(
         Evidence relative to the object that a superpixel is part of or close to, and how certainly that moves, 0 to 1.
     """
     some = value > SOME
-    edges = np.concatenate([evidence.regions.edges, evidence.links[evidence.link_share > LINKED]])
-    edges = edges[some[edges].all(axis=1)]
+    touching = np.concatenate([evidence.regions.edges, evidence.links])
+    edges = touching[some[touching].all(axis=1)]
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
     count, label = connected_components(graph, directed=False)
-    middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.7))
+    middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
     begins, surely = MOVES
     certain = np.clip((middle - begins) / (surely - begins), 0, 1)
     certain, scale = certain[label], (certain / np.maximum(most, 2 * SOME))[label]

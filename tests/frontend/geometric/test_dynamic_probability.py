@@ -299,7 +299,8 @@ def test_segment_frame_follows_the_colours() -> None:
 
 def _look(images: np.ndarray, change: float, witnessed: float, still: float, where: tuple) -> SecondLook:
     """A second look that sees the same everywhere but at one place."""
-    maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still), "at_rest": (0.0, 0.0)}
+    maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still)}
+    maps |= {"missing": (0.0, 0.0), "at_rest": (0.0, 0.0)}
     out = {name: np.full(images.shape[:3], elsewhere, np.float32) for name, (elsewhere, _) in maps.items()}
     for name, (_, value) in maps.items():
         out[name][where] = value

@@ -53,7 +53,7 @@ MOVERS_MATCH = 0.3
 """How often movers are still, relative to the static pixels around them, when that proves nothing there any more: plain
 fur matches anywhere, and what hardly moves is still."""
 
-AROUND = 0.03
+AROUND = 0.05
 """Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
 
 
@@ -67,6 +67,8 @@ class SecondLook:
     """What that is worth: whether enough frames see the place."""
     still: Float[np.ndarray, "N H W"]
     """How surely the pixel, amid others, was matched at one depth, on which frames agree: what moves has none."""
+    missing: Float[np.ndarray, "N H W"]
+    """How much of what stays around the pixel is still while it is not itself: it fails to match amid what does."""
     at_rest: Float[np.ndarray, "N H W"]
     """How surely the pixel is static: still, while other frames do not show something else behind it, amid movers that
     are not."""
@@ -127,24 +129,22 @@ def look_behind(
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
         witnessed = np.minimum(seen / WITNESSES, 1.0)
-        at_rest = still[t] * (1.0 - witnessed * change) * _proves(still[t], static[t])
-        return change * (1.0 - still[t]), witnessed, at_rest
+        stays, moves = (_share_around(still[t], counted) for counted in (static[t], ~static[t]))
+        proves = np.maximum(1.0 - moves / np.maximum(MOVERS_MATCH * stays, 1e-6), 0.0)
+        at_rest = still[t] * (1.0 - witnessed * change) * proves
+        return change * (1.0 - still[t]), witnessed, stays * (1.0 - still[t]), at_rest
 
     with ThreadPoolExecutor(max_workers=workers()) as pool:
-        change, witnessed, at_rest = zip(*pool.map(one, range(len(images))), strict=True)
-    return SecondLook(np.stack(change), np.stack(witnessed), still, np.stack(at_rest))
+        found = zip(*pool.map(one, range(len(images))), strict=True)
+        change, witnessed, missing, at_rest = (np.stack(maps) for maps in found)
+    return SecondLook(change, witnessed, still, missing, at_rest)
 
 
-def _proves(still: Float[np.ndarray, "H W"], static: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """What it proves that a pixel is still: all where no mover around it is, as far as movers are known."""
-
-    def share(counted: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-        """Mean around each pixel over those that count, 0 where hardly any does."""
-        weight = counted.astype(np.float32)
-        summed, total = (cv2.GaussianBlur(m, (0, 0), AROUND * still.shape[1]) for m in (still * weight, weight))
-        return summed / np.maximum(total, 1e-3)
-
-    return np.maximum(1.0 - share(~static) / np.maximum(MOVERS_MATCH * share(static), 1e-6), 0.0)
+def _share_around(values: Float[np.ndarray, "H W"], counted: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Mean around each pixel over those that count, 0 where hardly any does."""
+    weight = counted.astype(np.float32)
+    summed, total = (cv2.GaussianBlur(m, (0, 0), AROUND * values.shape[1]) for m in (values * weight, weight))
+    return summed / np.maximum(total, 1e-3)
 
 
 def _into(
