@@ -1,6 +1,6 @@
 """One set through the front end: what it costs, and how far cameras and masks are from the truth.
 
-``python benchmarks/measure_frontend.py SET VIDEO --output OUTPUT.json [--still]``: SET holds the truth, VIDEO its frames
+``python benchmarks/measure_frontend.py SET VIDEO --output OUTPUT.json [--still]``: SET holds the truth, VIDEO frames
 (see workspace.py), whose cached results are deleted first. With --still these are its clean plates: a film in which
 nothing moves, whose masks must be empty.
 """
