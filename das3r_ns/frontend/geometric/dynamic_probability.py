@@ -96,7 +96,10 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
     does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
     a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
-    that has stopped. What stereo has matched at one depth stands still, and so does what nothing sure is known of.
+    that has stopped. What nothing sure is known of stands still.
+
+    That stereo has matched a superpixel at one depth is no further witness: flow and colours have been measured against
+    that depth, and a mover that the camera follows is matched too.
 
     Returns:
         Evidence of motion, 0 to 1, and the confidence in it.
@@ -107,7 +110,7 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     # Flow that agrees with a static world is proof enough of it, texture or not.
     confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
     # Once stereo has measured what lies behind, flow has no say in that: a slow mover's leads home to itself.
-    doubt = evidence.flow_trust * (1 - motion) if evidence.still is None else 0.0
+    doubt = evidence.flow_trust * (1 - motion) if not evidence.looks_behind else 0.0
     change = evidence.change * (1 - doubt)
     # Colours that agree prove nothing where a mover would leave them as they are.
     known = CHANGE_CONFIDENCE * evidence.change_weight * np.maximum(weight * evidence.flow_trust, evidence.change)
@@ -116,8 +119,7 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))
-    static = STATIC_PRIOR + (0.0 if evidence.still is None else evidence.still)
-    return value * confidence / (confidence + static), confidence + static
+    return value * confidence / (confidence + STATIC_PRIOR), confidence + STATIC_PRIOR
 
 
 def smooth(

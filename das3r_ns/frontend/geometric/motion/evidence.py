@@ -76,8 +76,8 @@ class EvidenceMaps:
     """Whether flow leads there and back; near 0 where the other cues are guesses."""
     plate: Float[np.ndarray, " S"] | None
     """How much the superpixel differs from the median of the clip; None unless the camera stands on a tripod."""
-    still: Float[np.ndarray, " S"] | None
-    """How surely the superpixel was matched at one depth, on which frames agree; None before anything was matched."""
+    looks_behind: bool
+    """Whether ``change`` compares with what stereo has measured behind a superpixel: flow has no say in it then."""
     boundary: Float[np.ndarray, " E"]
     """Strength of a motion boundary between the superpixels of each of ``regions.edges``, 0 to about 1."""
     links: Int[np.ndarray, "L 2"]
@@ -133,7 +133,7 @@ def motion_evidence(
     return EvidenceMaps(
         regions=regions,
         plate=_difference_from_median(regions, np.stack(lab)) if on_tripod else None,
-        still=None,
+        looks_behind=False,
         **cues,
         boundary=boundary,
         links=links,

@@ -74,13 +74,12 @@ class SecondLook:
     are not."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
-        """The evidence of a clip with its change as seen now, and with what is known to be still."""
+        """The evidence of a clip with its change as seen now."""
         regions = evidence.regions
-        change, witnessed, still = (
-            region_sum(regions.labels, maps, regions.count) / regions.size
-            for maps in (self.change, self.witnessed, self.still)
+        change, witnessed = (
+            region_sum(regions.labels, maps, regions.count) / regions.size for maps in (self.change, self.witnessed)
         )
-        return replace(evidence, change=change, change_weight=witnessed * evidence.change_weight, still=still)
+        return replace(evidence, change=change, change_weight=witnessed * evidence.change_weight, looks_behind=True)
 
 
 def look_behind(
