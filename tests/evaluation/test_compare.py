@@ -60,7 +60,7 @@ def test_unreadable_ground_truth_is_named_and_left_out(demo_video, demo: Path) -
     (demo / "intrinsics.json").write_text('{"fx": 3}')
     problems: list[str] = []
     figures = compare(demo_video.estimate, GroundTruth(demo), problems)
-    assert set(figures) == {"J", "F", "recall"}
+    assert set(figures) == {"J", "F", "recall", "false_alarms"}
     masks, poses, intrinsics = problems
     assert "1 of 12" in masks and "00003.png is not a picture" in masks
     assert "poses.txt cannot be read" in poses and "intrinsics.json is not a pinhole camera" in intrinsics

@@ -52,7 +52,7 @@ def runs(demo_video, monkeypatch: pytest.MonkeyPatch) -> list[Known]:
     """What a front end that knows the demo's truth, and holds the cameras it is given, was told."""
     told: list[Known] = []
 
-    def oracle(images: np.ndarray, names: list[str], config: Any, progress: Any, known: Known) -> SceneEstimate:
+    def oracle(images: np.ndarray, names: list[str], config: Any, progress: Any, known: Known, _: Any) -> SceneEstimate:
         told.append(known)
         truth = dataclasses.replace(demo_video.estimate, frame_names=names, provenance={})
         if known.c2w_cv is None or known.intrinsics is None:

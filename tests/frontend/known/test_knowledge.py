@@ -86,7 +86,7 @@ def test_a_known_focal_is_kept_and_given_masks_join_what_is_found(room: Path, de
 def test_settings_that_are_not_used_do_not_change_the_cache_key(room: Path, oracle_front_end: list[int]) -> None:
     scene = run.load_or_estimate(room, FrontEndConfig(long_side=160))
     version = run.FRONT_ENDS["geometric"].version
-    settings = {"front_end": "geometric", "long_side": 160, "stereo": True, "version": version}
+    settings = {"front_end": "geometric", "long_side": 160, "points": True, "stereo": True, "version": version}
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     run.load_or_estimate(room, FrontEndConfig(long_side=160, sam2_model="owner/name"))
     assert len(oracle_front_end) == 1
@@ -97,7 +97,9 @@ def test_settings_that_are_used_change_it_by_their_content(
 ) -> None:
     runs: list[Known] = []
 
-    def oracle(images: np.ndarray, names: list[str], config: object, progress: object, known: Known) -> SceneEstimate:
+    def oracle(
+        images: np.ndarray, names: list[str], config: object, progress: object, known: Known, _: Any
+    ) -> SceneEstimate:
         runs.append(known)
         return dataclasses.replace(demo_video.estimate, frame_names=names, provenance={})
 
@@ -150,7 +152,9 @@ def test_a_focal_that_cannot_be_meant_is_refused(room: Path, focal: float, says:
 
 
 def test_frames_without_a_pose_are_gone_everywhere(room: Path, demo_video, monkeypatch: pytest.MonkeyPatch) -> None:
-    def oracle(images: np.ndarray, names: list[str], config: object, progress: object, known: Any) -> SceneEstimate:
+    def oracle(
+        images: np.ndarray, names: list[str], config: object, progress: object, known: Any, _: Any
+    ) -> SceneEstimate:
         truth = demo_video.estimate
         assert len(images) == len(names) == len(known.c2w_cv) == len(known.masks) == 11
         arrays = {k: np.delete(getattr(truth, k), 4, 0) for k in cache.STORED_TYPES}
@@ -171,7 +175,9 @@ def test_frames_without_a_pose_are_gone_everywhere(room: Path, demo_video, monke
 def test_the_command_line_takes_them(room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, demo_video) -> None:
     taken: list[FrontEndConfig] = []
 
-    def oracle(images: np.ndarray, names: list[str], config: Any, progress: object, known: Any) -> SceneEstimate:
+    def oracle(
+        images: np.ndarray, names: list[str], config: Any, progress: object, known: Any, _: Any
+    ) -> SceneEstimate:
         taken.append(config)
         return dataclasses.replace(demo_video.estimate, frame_names=names, provenance={})
 
