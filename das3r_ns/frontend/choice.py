@@ -31,7 +31,7 @@ class FrontEnd:
 FRONT_ENDS = {
     "geometric": FrontEnd(
         "das3r_ns.frontend.geometric.estimate",
-        7,
+        8,
         "optical flow and geometry, no trained weights",
         ("points", "stereo"),
     ),
