@@ -2,7 +2,7 @@
 
 One entry is a folder named by its key::
 
-    scene.json       format, key, frame names, camera kind, provenance, speed and size of the video
+    scene.json       format, key, frame names, camera kind, lens (if any), provenance, speed and size of the video
     estimate.npz     the arrays
     frames/          the frames at the working resolution, 00000.png, 00001.png, ...
     frames_full/     the frames at the size of the video, once something asked for them
@@ -34,6 +34,7 @@ from jaxtyping import UInt8
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
 
 FORMAT = 1
 """Version of the layout above."""
@@ -163,6 +164,7 @@ def save_entry(
             "provenance": estimate.provenance,
             "fps": fps,
             "original_size": list(original_size),
+            **({"lens": estimate.lens.to_json()} if estimate.lens is not None else {}),
         }
         (temporary / SCENE).write_text(json.dumps(scene, indent=1, default=float), encoding="utf-8")
         if not _is_good(target, key):  # else another process was quicker, with the same result
@@ -189,6 +191,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             frame_names=list(scene["frame_names"]),
             camera_kind=scene["camera_kind"],
             provenance=scene["provenance"],
+            lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
             **arrays,
         )
         width, height = scene["original_size"]

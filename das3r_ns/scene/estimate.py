@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.scene.lens import Lens
+
 CameraKind = Literal["general", "rotation", "tripod"]
 """What the camera did: ``general`` has parallax (depth is measured), ``rotation`` turned without parallax (depth is a
 smooth guess), ``tripod`` stood still (all poses are equal)."""
@@ -46,6 +48,9 @@ class SceneEstimate:
     """Probability that what the pixel shows moves, 0 to 1, float32."""
     camera_kind: CameraKind = "general"
     """Whether the depth could be measured at all."""
+    lens: Lens | None = None
+    """How the pinhole pictures that all of this is about come from those of the video; None = they are the same. Its
+    ``size`` may be any size of the video's picture."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Front end, version, settings, seconds per stage and what was said to the user; JSON values only."""
 

@@ -19,6 +19,7 @@ from das3r_ns import files
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
 
 KEY = "0123456789abcdef"
 
@@ -55,6 +56,13 @@ def assert_equal(first: SceneEstimate, second: SceneEstimate) -> None:
             np.testing.assert_array_equal(mine, other)
         else:
             assert mine == other
+
+
+def test_the_lens_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
+    assert "lens" not in json.loads((save(tmp_path, estimate, images).directory / cache.SCENE).read_text())
+    lens = Lens.central((640, 480), 500.0, -0.2, 0.04)
+    entry = save(tmp_path / "bent", dataclasses.replace(estimate, lens=lens), images)
+    assert entry.estimate.lens == lens
 
 
 def test_round_trip_is_exact(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
