@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.cleanplate.composite import blend, disk, length, replaced_pixels
 from das3r_ns.cleanplate.holes import ever_seen
+from das3r_ns.cleanplate.page import PAGE, frames_shown, write_page
 from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.report.write import read_png, write_png, write_video
 from das3r_ns.progress import Progress
@@ -167,7 +168,8 @@ def _side_by_side(function: Callable[..., T], arguments: Iterable[tuple[Any, ...
 def write_clean_plates(
     scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
 ) -> None:
-    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, and a film.
+    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, a film, and a
+    page that shows some frames before and after.
 
     The model renders frame after frame; threads put together and write those that it has rendered, a few at a time, so
     that memory does not grow with the size of the video. The folder appears when it is complete.
@@ -188,6 +190,8 @@ def write_clean_plates(
     count = scene.num_frames
     with progress.stage("Finding what each frame sees", count) as advance:
         views = StaticViews.of(scene, advance)
+    names = scene.video.estimate.frame_names
+    shown: dict[int, Any] = dict.fromkeys(frames_shown(count))
     totals = dict.fromkeys((FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE), 0)
     with writing(directory, 7 * count * width * height) as temporary:
         for folder in FOLDERS:
@@ -198,6 +202,8 @@ def write_clean_plates(
             pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
             for folder, picture in zip(FOLDERS, pictures, strict=True):
                 write_png(temporary / folder / f"{number:05d}.png", picture)
+            if number in shown:
+                shown[number] = (names[number], frame, plate.image)
             return plate
 
         def rendered() -> Iterator[tuple[Any, ...]]:
@@ -214,15 +220,16 @@ def write_clean_plates(
 
         with progress.stage("Writing clean plates", count) as advance:
             write_video(temporary / FILM, plates(advance), scene.video.fps, bits=40)
-        names = {FROM_FRAME: "frame", FROM_RENDER: "render", UNCONFIRMED: "unconfirmed", HOLE: "hole"}
+        write_page(temporary / PAGE, scene.video.title, filter(None, shown.values()))
+        kinds = {FROM_FRAME: "frame", FROM_RENDER: "render", UNCONFIRMED: "unconfirmed", HOLE: "hole"}
         pixels = max(sum(totals.values()), 1)
         summary = {
             "data": str(scene.video.data),
-            "frame_names": scene.video.estimate.frame_names,
+            "frame_names": names,
             "fps": scene.video.fps,
             "holes": "inpainted" if settings.fill_holes else "flat",
-            "sources": {names[value]: value for value in names},
-            "percent": {names[value]: round(100 * total / pixels, 3) for value, total in totals.items()},
+            "sources": {kinds[value]: value for value in kinds},
+            "percent": {kinds[value]: round(100 * total / pixels, 3) for value, total in totals.items()},
         }
         (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         replace_directory(temporary, directory)

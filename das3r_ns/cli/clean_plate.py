@@ -12,7 +12,8 @@ class CleanPlateCommand:
 
     Pixels of the frame where it shows the static scene, the rendered scene elsewhere, at matched exposure and without a
     seam. Writes frames/ (the clean plates), render/ (the scene alone), holes/ (255 = no frame ever saw it), sources/ (0
-    = the frame's own pixel, 85 = rendered, 170 = rendered but confirmed by no frame, 255 = hole) and clean.mp4.
+    = the frame's own pixel, 85 = rendered, 170 = rendered but confirmed by no frame, 255 = hole), clean.mp4 and
+    before-after.html, a page that shows some frames before and after.
     """
 
     load_config: Path
@@ -36,3 +37,4 @@ class CleanPlateCommand:
         scene = TrainedScene.open(self.load_config)
         write_clean_plates(scene, self.output_dir, PlateSettings(self.fill_holes, self.strict_holes), progress)
         progress.say(f"{self.output_dir} holds the clean plates (frames/, clean.mp4), render/, holes/ and sources/.")
+        progress.say(f"At a glance: {self.output_dir / 'before-after.html'}.")

@@ -58,6 +58,12 @@ class PreparedScene:
         """Width and height of the video, upright."""
         return self.entry.original_size
 
+    @property
+    def title(self) -> str:
+        """What to call the video: a folder ``frames`` by the one it lies in."""
+        data = self.data.resolve()
+        return data.parent.name if data.name == "frames" else data.name
+
     @cached_property
     def original_image_paths(self) -> list[Path]:
         """The same frames at the size of the video, PNG; decoded into the cache at the first call.

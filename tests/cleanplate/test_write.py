@@ -64,7 +64,7 @@ def test_plates_are_the_frame_where_static_and_the_scene_elsewhere(
     out = tmp_path / "out"
     write_clean_plates(scene, out)
     assert {p.name for p in out.iterdir()} == {
-        *("frames", "render", "holes", "sources", "clean.mp4", "clean-plate.json"),
+        *("frames", "render", "holes", "sources", "clean.mp4", "clean-plate.json", "before-after.html"),
     }
     for number, frame in enumerate(demo_video.images):
         plate, sources = read(out / f"frames/{number:05d}.png"), read(out / f"sources/{number:05d}.png")

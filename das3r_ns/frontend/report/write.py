@@ -117,11 +117,8 @@ def _overlays(
 
 
 def _title(scene: PreparedScene) -> str:
-    """What to call the video: a folder ``frames`` by the one it lies in."""
-    data = scene.data.resolve()
-    name = data.parent.name if data.name == "frames" else data.name
     width, height = scene.original_size
-    return f"{name}: {scene.estimate.num_frames} frames of {width} x {height}"
+    return f"{scene.title}: {scene.estimate.num_frames} frames of {width} x {height}"
 
 
 def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -> UInt8[np.ndarray, "H W 3"]:
