@@ -25,6 +25,8 @@ Worth knowing
   - transformers (Apache-2.0) is used where it is installed, for masks refined with SAM 2: the extra `sam2`. das3r
     contains no weights of SAM 2 (published under Apache-2.0), and fetches them only when they are named.
   - gsply (MIT) is used where it is installed, to write .spz files: the extra `spz`.
+  - usd-core (a modified Apache-2.0, "TOST-1.0") is used where it is installed, to write USD: the extra `usd`. OpenEXR
+    (BSD-3-Clause) is used where it is installed, to write EXR pictures: the extra `exr`.
   - pycolmap (BSD-3-Clause) is used where it is installed, for COLMAP's cameras: the extra `colmap`.
   - pycolmap and evo (GPL-3.0) check das3r's results in its tests: the extra `dev`. Nothing that is installed for use
     has to do with evo.

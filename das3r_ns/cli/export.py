@@ -14,14 +14,19 @@ class ExportCommand:
     colmap: a COLMAP model, colmap/sparse/0 (binary) and colmap/text. transforms: transforms.json for nerfstudio. Both
     come with images/ and masks/ (255 = static). points: points3D.ply. trajectory: trajectory.txt in the format of TUM
     (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply, as of `ns-export gaussian-splat`. splat: scene.splat. spz:
-    scene.spz, with `pip install 'das3r-ns[spz]'` only.
+    scene.spz, with `pip install 'das3r-ns[spz]'` only. blender, nuke: a folder with a script that sets up camera and
+    clip (blender: points too; nuke: camera.chan too). usd: a folder with camera, points and Gaussians, with `pip
+    install 'das3r-ns[usd]'` only.
     """
 
     load_config: Path
     """The config.yml of a run of das3r."""
     output_dir: Path
     """Folder to write; an earlier export in it is replaced."""
-    format: tuple[Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz"], ...] = (
+    format: tuple[
+        Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz", "blender", "nuke", "usd"],
+        ...,
+    ] = (
         "colmap",
         "transforms",
         "points",
@@ -39,6 +44,7 @@ class ExportCommand:
     def run(self) -> None:
         """Open the run and write."""
         from das3r_ns.export.spz import check_gsply
+        from das3r_ns.export.usd import check_usd
         from das3r_ns.export.write import MARKER, write_export
         from das3r_ns.files import check_output_directory
         from das3r_ns.progress import Progress
@@ -47,6 +53,8 @@ class ExportCommand:
         check_output_directory(self.output_dir, MARKER)
         if "spz" in self.format:
             check_gsply()
+        if "usd" in self.format:
+            check_usd()
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
         write_export(scene, self.output_dir, self.format, self.world, self.poses, progress)

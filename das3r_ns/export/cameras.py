@@ -6,7 +6,7 @@ Throughout the centre of the first pixel is at (0.5, 0.5), which is COLMAP's con
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,25 @@ class ExportedCameras:
     """Seed points."""
     rgb: UInt8[np.ndarray, "M 3"]
     """Their colours."""
+
+    @property
+    def c2w_gl(self) -> Float[np.ndarray, "N 4 4"]:
+        """Camera-to-world, OpenGL axes (x right, y up, z backward), which most programs have."""
+        return self.c2w_cv @ np.diag([1.0, -1.0, -1.0, 1.0])
+
+    def turned(self, rotation: Float[np.ndarray, "3 3"]) -> ExportedCameras:
+        """The same in a world that is turned: its points are ``rotation`` times ours."""
+        c2w_cv = self.c2w_cv.copy()
+        c2w_cv[:, :3] = rotation @ c2w_cv[:, :3]
+        return replace(self, c2w_cv=c2w_cv, xyz=self.xyz @ rotation.T)
+
+
+def continuous_quaternions_wxyz(rotations: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray, "N 4"]:
+    """Unit quaternions w x y z, each with the sign nearer to the one before it, for q and -q turn alike."""
+    quaternions = np.roll(Rotation.from_matrix(rotations).as_quat(), 1, axis=1)
+    flips = np.sign((quaternions[1:] * quaternions[:-1]).sum(axis=1))
+    quaternions[1:] *= np.cumprod(np.where(flips < 0, -1.0, 1.0))[:, None]
+    return quaternions
 
 
 def quaternions_xyzw(rotations: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray, "N 4"]:
@@ -98,7 +117,6 @@ def write_transforms(cameras: ExportedCameras, path: Path, images: str, masks: s
         masks: Folder of the masks (255 = static), relative to it.
         points: PLY file of the points, relative to it.
     """
-    c2w_gl = cameras.c2w_cv @ np.diag([1.0, -1.0, -1.0, 1.0])
     frames = [
         {
             "file_path": f"{images}/{name}",
@@ -111,7 +129,7 @@ def write_transforms(cameras: ExportedCameras, path: Path, images: str, masks: s
             "w": cameras.size[0],
             "h": cameras.size[1],
         }
-        for name, pose, k in zip(cameras.image_names, c2w_gl, cameras.intrinsics, strict=True)
+        for name, pose, k in zip(cameras.image_names, cameras.c2w_gl, cameras.intrinsics, strict=True)
     ]
     meta = {
         "camera_model": "OPENCV",

@@ -14,9 +14,13 @@ from typing import Literal
 import numpy as np
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.export.blender import write_blender_script
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
 from das3r_ns.export.gaussians import gaussian_columns, write_gaussian_ply, write_splat
+from das3r_ns.export.nuke import write_chan, write_nuke_script
 from das3r_ns.export.spz import check_degree, check_gsply, write_spz
+from das3r_ns.export.up_axis import turn
+from das3r_ns.export.usd import check_usd, write_usd
 from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.report.write import write_png, write_point_cloud
 from das3r_ns.progress import Progress
@@ -24,13 +28,14 @@ from das3r_ns.scene.cache import writing
 from das3r_ns.scene.static_weight import MASK_THRESHOLD
 from das3r_ns.trained.scene import TrainedScene
 
-Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz"]
+Format = Literal["colmap", "transforms", "points", "trajectory", "gaussians", "splat", "spz", "blender", "nuke", "usd"]
 World = Literal["gaussians", "estimate"]
 Poses = Literal["refined", "front-end"]
 
 USUAL: tuple[Format, ...] = ("colmap", "transforms", "points", "trajectory", "gaussians", "splat")
-ALL: tuple[Format, ...] = (*USUAL, "spz")
-"""spz needs a package that das3r does not bring."""
+ALL: tuple[Format, ...] = (*USUAL, "spz", "blender", "nuke", "usd")
+"""spz and usd need packages that das3r does not bring."""
+WITH_PICTURES: tuple[Format, ...] = ("colmap", "transforms", "blender", "nuke")
 IN_ITS_OWN_WORLD: tuple[Format, ...] = ("gaussians", "splat", "spz")
 """Written in the Gaussians' world only: elsewhere their view-dependent colours would have to be turned."""
 MARKER = "export.json"
@@ -50,7 +55,7 @@ def write_export(
 
     ``colmap/sparse/0`` (binary) and ``colmap/text``, ``transforms.json``, both with ``images/`` and ``masks/`` (255 =
     static) at the size of the video and ``points3D.ply``; ``trajectory.txt``; ``splat.ply``, ``scene.splat`` and
-    ``scene.spz``.
+    ``scene.spz``; ``blender/scene.py``, ``nuke/scene.nk`` and ``nuke/camera.chan``, with the pictures; ``usd/``.
 
     Args:
         scene: A trained run.
@@ -62,7 +67,7 @@ def write_export(
 
     Raises:
         Das3rError: Nothing would be written, the folder holds something else or cannot be written, a frame cannot be
-            read, or spz is asked for and cannot be had.
+            read, or spz or usd is asked for and cannot be had.
     """
     progress = progress or Progress()
     directory = directory.resolve()
@@ -80,9 +85,11 @@ def write_export(
     if "spz" in chosen:
         check_gsply()
         check_degree(scene.model.config.sh_degree)
+    if "usd" in chosen:
+        check_usd()
     width, height = scene.video.original_size
     cameras = exported_cameras(scene, world, poses)
-    pictures = "colmap" in chosen or "transforms" in chosen
+    pictures = not set(chosen).isdisjoint(WITH_PICTURES)
     needed = 150 * len(cameras.xyz) + 250 * scene.model.num_points
     with writing(directory, needed + pictures * 4 * scene.num_frames * width * height) as temporary:
         if pictures:
@@ -97,6 +104,7 @@ def write_export(
                 write_point_cloud(temporary / POINTS, cameras.xyz.astype(np.float32), cameras.rgb)
             if "trajectory" in chosen:
                 write_trajectory(cameras.c2w_cv, scene.video.fps, temporary / "trajectory.txt")
+            _write_for_programs(scene, cameras, temporary, chosen, world)
         if not set(chosen).isdisjoint(IN_ITS_OWN_WORLD):
             with progress.stage("Writing Gaussians"):
                 columns = gaussian_columns(scene.model)
@@ -117,6 +125,29 @@ def write_export(
         }
         (temporary / MARKER).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         replace_directory(temporary, directory)
+
+
+def _write_for_programs(
+    scene: TrainedScene, cameras: ExportedCameras, directory: Path, chosen: Sequence[str], world: World
+) -> None:
+    """Each in a folder of its own, with the axis up that the program has up."""
+    up, fps = "z" if world == "gaussians" else "-y", scene.video.fps
+    for name in chosen:
+        if name in ("blender", "nuke", "usd"):
+            (directory / name).mkdir()
+    z_up = cameras.turned(turn(up, "z"))
+    if "blender" in chosen:
+        folder = directory / "blender"
+        write_point_cloud(folder / "points.ply", z_up.xyz.astype(np.float32), z_up.rgb)
+        first = f"../{IMAGES}/{cameras.image_names[0]}"
+        write_blender_script(z_up, folder / "scene.py", scene.video.title, fps, first, "points.ply")
+    if "nuke" in chosen:
+        y_up = cameras.turned(turn(up, "y"))
+        write_chan(y_up, directory / "nuke" / "camera.chan")
+        write_nuke_script(y_up, directory / "nuke" / "scene.nk", fps, f"../{IMAGES}/%05d.png")
+    if "usd" in chosen:
+        gaussians = gaussian_columns(scene.model) if world == "gaussians" else None
+        write_usd(z_up, directory / "usd", fps, gaussians)
 
 
 def exported_cameras(scene: TrainedScene, world: World, poses: Poses) -> ExportedCameras:

@@ -112,3 +112,21 @@ def test_a_second_export_replaces_the_first_and_nothing_else(scene: TrainedScene
         write_export(scene, out, ["points"])
     with pytest.raises(Das3rError, match="world gaussians"):
         write_export(scene, tmp_path / "other", ["splat"], world="estimate")
+
+
+def test_each_program_gets_a_folder_the_right_way_up(scene: TrainedScene, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_export(scene, out, ["blender", "nuke", "usd"])
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and path.suffix != ".png"}
+    assert found == {
+        *("blender/scene.py", "blender/points.ply", "nuke/scene.nk", "nuke/camera.chan"),
+        *("usd/scene.usda", "usd/scene_points.usdc", "export.json"),
+    }
+    assert len(list((out / "images").iterdir())) == 12
+    # nerfstudio's world has z up, Nuke's y.
+    place = scene.c2w_cv()[:, :3, 3]
+    np.testing.assert_allclose(
+        np.loadtxt(out / "nuke/camera.chan")[:, 1:4], place[:, [0, 2, 1]] * [1, 1, -1], atol=1e-6
+    )
+    first = json.loads((out / "blender/scene.py").read_text().partition('r"""')[2].partition('"""')[0])
+    np.testing.assert_allclose(first["location"], place, atol=1e-9)
