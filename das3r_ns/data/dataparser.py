@@ -132,7 +132,7 @@ class Das3rVideoDataParser(DataParser):
         prepared = self.prepared
         estimate = prepared.estimate
         if self.config.train_size == "original":
-            image_filenames, size = prepared.original_image_paths, prepared.original_size
+            image_filenames, size = prepared.original_image_paths, prepared.pinhole_size
         else:
             image_filenames, size = prepared.image_paths, (estimate.width, estimate.height)
         train, held_out = split_frames(estimate.num_frames, self.config.eval_split)

@@ -62,8 +62,11 @@ class FrontEndConfig:
     known_focal: float | None = None
     """Focal in pixels of the video, where you know it; it is kept."""
     known_poses: Path | None = None
-    """Cameras where you have them: a transforms.json or the folder of a COLMAP model. They are kept, and only depth and
-    what moves are found."""
+    """Cameras where you have them: a transforms.json or the folder of a COLMAP model. They are kept, their lens with
+    them, and only depth and what moves are found."""
+    known_lens: Path | None = None
+    """The lens where you have it without poses: a transforms.json or a COLMAP model of the same camera, for pictures of
+    any size and this shape. Its focal and distortion (k1, k2, p1, p2) are kept."""
     cameras: Cameras = "own"
     """'own' finds the cameras with the front end. 'colmap' then runs COLMAP (das3r-ns[colmap]) on what does not move,
     keeps its cameras and finds depth and what moves anew for them; frames that it does not register follow our own

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import cv2
+
 from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
-from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge
+from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
+from das3r_ns.frontend.undistorted import UndistortedClip
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
 from das3r_ns.video import open_clip
 from das3r_ns.video.clip import MIN_SIDE, Clip, listed, working_size
 
@@ -32,6 +36,7 @@ class PreparedScene:
     """Folder or file the video came from."""
     entry: cache.CacheEntry
     clip: Clip
+    """The frames as the video has them."""
 
     @property
     def estimate(self) -> SceneEstimate:
@@ -65,19 +70,31 @@ class PreparedScene:
         return data.parent.name if data.name == "frames" else data.name
 
     @cached_property
+    def lens(self) -> Lens | None:
+        """The lens at the size of the video, from which the pinhole pictures come; None = the video has them."""
+        lens = self.estimate.lens
+        return None if lens is None else lens.at(self.original_size)
+
+    @property
+    def pinhole_size(self) -> tuple[int, int]:
+        """Width and height of the pinhole pictures at the size of the video."""
+        return self.original_size if self.lens is None else self.lens.pinhole_size
+
+    @cached_property
     def original_image_paths(self) -> list[Path]:
-        """The same frames at the size of the video, PNG; decoded into the cache at the first call.
+        """The same frames, pinhole pictures, at the size of the video, PNG; decoded into the cache at the first call.
 
         Raises:
             Das3rError: The disk is full or cannot be written.
         """
         folder, count = self.cache_dir / ORIGINALS, self.estimate.num_frames
-        width, height = self.original_size
+        width, height = self.pinhole_size
         if not folder.is_dir():
             with cache.writing(folder, count * width * height * 3) as temporary:
                 progress = Progress()
                 with progress.stage("Writing frames at full size", count) as advance:
-                    cache.write_frames(temporary / ORIGINALS, self.clip.original_images(advance))
+                    images = _undistorted(self.clip, self.lens).original_images(advance)
+                    cache.write_frames(temporary / ORIGINALS, images)
                 if not folder.is_dir():  # else another process was quicker
                     (temporary / ORIGINALS).replace(folder)
         return cache.frame_paths(folder, count)
@@ -176,20 +193,22 @@ def _estimate(
         progress: Where to report.
         own: The same with our own cameras, where COLMAP's are to take their place.
     """
-    clip, config = knowledge.clip, knowledge.config
+    config = knowledge.config
+    knowledge = knowledge if own is None else knowledge.with_lens(own.estimate.lens)
+    clip = _undistorted(knowledge.clip, knowledge.lens)
     names = clip.names
-    width, height = working_size(clip.size, config.long_side)
-    cache.check_space(root, cache.estimate_bytes(len(names), height, width))
+    size = working_size(knowledge.clip.size, config.long_side)
+    cache.check_space(root, cache.estimate_bytes(len(names), size[1], size[0]))
     with progress.stage("Decoding frames", len(names)) as advance:
         images = clip.working_images(config.long_side, advance)
     if clip.lost:
         progress.say(f"{clip.path} is damaged: frames that cannot be decoded are left out ({listed(clip.lost)}).")
         names = [name for index, name in zip(clip.indices, names, strict=True) if index not in clip.lost]
-    known = knowledge.load(names, (width, height), progress.say)
+    known = knowledge.load(names, size, progress.say)
     if own is not None:
-        moves, focal = own.estimate.dynamic_probability, config.known_focal
-        registered = register(clip, moves, focal, root, progress)
+        registered = register(clip, own.estimate.dynamic_probability, knowledge.known_focal, root, progress)
         known = hold(known, registered, own.estimate, clip.size, progress.say)
+        known = dataclasses.replace(known, undistorted=True)
     front_end = FRONT_ENDS[choice.name]
     if own is not None and known.c2w_cv is None:
         estimate = own.estimate
@@ -198,6 +217,13 @@ def _estimate(
         path = config.checkpoint if choice.checkpoint is None else str(choice.checkpoint)
         settings = dataclasses.replace(config, checkpoint=path)
         estimate: SceneEstimate = module.estimate(images, names, settings, progress, known, clip.original_images)
+    if knowledge.lens is not None:
+        estimate = dataclasses.replace(estimate, lens=knowledge.lens)
+    elif estimate.lens is not None:  # the front end has found it, and looked at pictures undistorted by itself
+        lens = estimate.lens.at(clip.size)
+        estimate = dataclasses.replace(estimate, lens=lens)
+        progress.say(lens_message(lens))
+        images = lens.at(size).undistorted(images, cv2.INTER_CUBIC)
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,
@@ -212,4 +238,8 @@ def _estimate(
     estimate = dataclasses.replace(estimate, provenance=provenance)
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
-    return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, clip.size)
+    return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, knowledge.clip.size)
+
+
+def _undistorted(clip: Clip, lens: Lens | None) -> Clip:
+    return clip if lens is None else UndistortedClip(clip, lens)

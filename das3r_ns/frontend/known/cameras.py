@@ -7,34 +7,23 @@ axes (y up, z backwards). Both count pixels as das3r does: the first one's centr
 from __future__ import annotations
 
 import json
-import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.known.lenses import COLMAP_PARAMETERS, PARAMETERS, camera_matrix, check_model, common_lens
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 
 TRANSFORMS = "transforms.json"
 COLMAP_FOLDERS = ("", "sparse/0", "colmap/sparse/0", "sparse")
-COLMAP_PARAMETERS = {
-    "SIMPLE_PINHOLE": ("f", "cx", "cy"),
-    "PINHOLE": ("fl_x", "fl_y", "cx", "cy"),
-    "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
-    "RADIAL": ("f", "cx", "cy", "k1", "k2"),
-    "OPENCV": ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2"),
-}
-"""Camera models that can be without distortion, and the order of their parameters (COLMAP, models.h)."""
-
-MAX_DISTORTION = 0.002
-"""Share of the longer side by which distortion may move a pixel: one pixel of 512."""
-
-SAME_SHAPE = 0.01
-"""Relative difference in the shape of the picture up to which cameras are those of the video, resized."""
 
 RIGID = 1e-3
 """Largest entry of R R^T - 1 that rounding explains."""
@@ -47,7 +36,7 @@ class Camera:
     """A camera of the file."""
 
     c2w_cv: Float[np.ndarray, "4 4"]
-    lens: dict[str, float]
+    parameters: dict[str, float]
     """nerfstudio's keys: w, h, fl_x, fl_y, cx, cy, k1, ..., as far as the file has them."""
 
 
@@ -71,7 +60,7 @@ class CameraFile:
     def intrinsics(
         self, names: Iterable[str], size: tuple[int, int], known_focal: float | None
     ) -> Float[np.ndarray, "N 3 3"]:
-        """Camera matrices of frames that all have one, in pixels of a video of this size.
+        """Camera matrices of frames that all have one, in pixels of a video of this size, whatever their distortion.
 
         Args:
             names: Names of the frames.
@@ -79,14 +68,40 @@ class CameraFile:
             known_focal: Focal in pixels of the video, for files without one.
 
         Raises:
-            Das3rError: No focal or two, distortion, or pictures of another shape.
+            Das3rError: No focal or two, or pictures of another shape.
         """
-        return np.stack([_matrix(self.source, name, self._of(name).lens, size, known_focal) for name in names])
+        return np.stack(
+            [camera_matrix(self.source, name, self._of(name).parameters, size, known_focal) for name in names]
+        )
+
+    def lens(self, names: Iterable[str], size: tuple[int, int], known_focal: float | None) -> Lens | None:
+        """The lens of frames that all have a camera; None where they are pinhole pictures.
+
+        Raises:
+            Das3rError: As :meth:`intrinsics`; or their lenses differ, or are none that das3r knows.
+        """
+        names = list(names)
+        matrices = self.intrinsics(names, size, known_focal)
+        pictures = ((name, self._of(name).parameters, k) for name, k in zip(names, matrices, strict=True))
+        return common_lens(self.source, pictures, size)
 
     def _of(self, name: str) -> Camera:
         camera = self.find(name)
         assert camera is not None
         return camera
+
+
+@dataclass(frozen=True)
+class LensFile:
+    """The lens of a file, which has it from other pictures of the same camera or from a calibration."""
+
+    source: Path
+    files: tuple[Path, ...]
+    """What was read."""
+    lens: Lens | None
+    """For pictures of the size of the video; None where they are pinhole pictures as they are."""
+    focal: float
+    """In pixels of the video as it is."""
 
 
 def read_cameras(path: Path) -> CameraFile:
@@ -95,50 +110,88 @@ def read_cameras(path: Path) -> CameraFile:
     Raises:
         Das3rError: There is none, or it cannot be read.
     """
+    source, files = _find(path, ("cameras", "images"), "--known-poses")
+    read = _read_transforms if source.is_file() else _read_colmap
+    with _reading(path):
+        return CameraFile(source, files, _by_name(source, list(read(*files))))
+
+
+def read_lens(path: Path, size: tuple[int, int], known_focal: float | None) -> LensFile:
+    """Read the lens of a transforms.json or a COLMAP model, which need hold no frames.
+
+    Args:
+        path: The file, or the folder of one or the other.
+        size: Width and height of the video.
+        known_focal: Focal in pixels of the video, for files without one.
+
+    Raises:
+        Das3rError: There is none, it cannot be read, it is for pictures of another shape, or das3r does not know it.
+    """
+    source, files = _find(path, ("cameras",), "--known-lens")
+    read = _transforms_lenses if source.is_file() else _colmap_lenses
+    with _reading(path):
+        pictures = list(read(*files))
+    if not pictures:
+        raise Das3rError(f"{source} holds no cameras.")
+    described = [(name, one, camera_matrix(source, name, one, size, known_focal)) for name, one in pictures]
+    lens = common_lens(source, described, size, alone=True)
+    return LensFile(source, files, lens, float(described[0][2][0, 0]))
+
+
+def _find(path: Path, parts: tuple[str, ...], option: str) -> tuple[Path, tuple[Path, ...]]:
+    """A transforms.json, or the folder of a COLMAP model; and the files to read: of the model, these parts."""
+    names = " and ".join(parts)
     if not path.exists():
         raise Das3rError(
-            f"{path} does not exist. Name a {TRANSFORMS} or the folder of a COLMAP model (cameras and images, .bin or "
-            ".txt) with --known-poses."
+            f"{path} does not exist. Name a {TRANSFORMS} or the folder of a COLMAP model ({names}, .bin or .txt) with "
+            f"{option}."
         )
     file = path / TRANSFORMS if (path / TRANSFORMS).is_file() else path
+    if file.is_file():
+        return file, (file,)
+    for folder in (path / name for name in COLMAP_FOLDERS):
+        for suffix in (".bin", ".txt"):
+            files = tuple(folder / f"{part}{suffix}" for part in parts)
+            if all(one.is_file() for one in files):
+                return folder, files
+    raise Das3rError(
+        f"{path} holds neither a {TRANSFORMS} nor a COLMAP model "
+        f"({' and '.join(f'{part}.bin' for part in parts)}, or .txt; also in sparse/0)."
+    )
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong with a damaged file becomes a :class:`Das3rError`."""
     try:
-        if file.is_file():
-            found = list(_read_transforms(file))
-            return CameraFile(file, (file,), _by_name(file, found))
-        for folder in (path / name for name in COLMAP_FOLDERS):
-            for suffix in (".bin", ".txt"):
-                files = folder / f"cameras{suffix}", folder / f"images{suffix}"
-                if all(one.is_file() for one in files):
-                    return CameraFile(folder, files, _by_name(folder, list(_read_colmap(*files))))
+        yield
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, struct.error) as error:
         reason = f"{type(error).__name__}: {error}"
         raise Das3rError(
             f"The cameras in {path} cannot be read ({reason}). The file is damaged or of another kind."
         ) from error
-    raise Das3rError(
-        f"{path} holds neither a {TRANSFORMS} nor a COLMAP model (cameras.bin and images.bin, or .txt; also in "
-        "sparse/0)."
-    )
 
 
 def _read_transforms(file: Path) -> Iterable[tuple[str, Camera]]:
     content = json.loads(file.read_text(encoding="utf-8"))
     for frame in content["frames"]:
         both = {**content, **frame}
-        model = both.get("camera_model", "OPENCV")
-        if model not in COLMAP_PARAMETERS:
-            raise _distorted(file, frame["file_path"], f"its camera model is {model}")
-        lens = {key: float(both[key]) for key in _LENS_KEYS if both.get(key) is not None}
+        parameters = _transforms_parameters(file, frame["file_path"], both)
         pose = np.eye(4)
         rows = np.array(frame["transform_matrix"], dtype=np.float64)
         pose[:3] = rows[:3].reshape(3, 4)
-        yield frame["file_path"], Camera(pose @ GL_TO_CV, lens)
+        yield frame["file_path"], Camera(pose @ GL_TO_CV, parameters)
 
 
-_LENS_KEYS = (
-    *("w", "h", "fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "cx", "cy"),
-    *("k1", "k2", "k3", "k4", "p1", "p2"),
-)
+def _transforms_parameters(file: Path, name: str, content: dict[str, Any]) -> dict[str, float]:
+    """The camera that a part of a transforms.json describes.
+
+    Raises:
+        Das3rError: Its model is none that das3r knows.
+    """
+    fisheye = content.get("is_fisheye")  # instant-ngp's key
+    check_model(file, name, "OPENCV_FISHEYE" if fisheye else content.get("camera_model", "OPENCV"))
+    return {key: float(content[key]) for key in PARAMETERS if content.get(key) is not None}
 
 
 def _read_colmap(cameras_file: Path, images_file: Path) -> Iterable[tuple[str, Camera]]:
@@ -149,15 +202,39 @@ def _read_colmap(cameras_file: Path, images_file: Path) -> Iterable[tuple[str, C
     images = (colmap.read_images_binary if binary else colmap.read_images_text)(str(images_file))
     for image in images.values():
         camera = cameras[image.camera_id]
-        if camera.model not in COLMAP_PARAMETERS:
-            raise _distorted(images_file.parent, image.name, f"its camera model is {camera.model}")
-        lens = dict(zip(COLMAP_PARAMETERS[camera.model], map(float, camera.params), strict=True))
-        if "f" in lens:
-            lens["fl_x"] = lens["fl_y"] = lens.pop("f")
+        parameters = _colmap_parameters(images_file.parent, image.name, camera)
         w2c = np.eye(4)
         w2c[:3, :3] = colmap.qvec2rotmat(image.qvec / np.linalg.norm(image.qvec))
         w2c[:3, 3] = image.tvec
-        yield image.name, Camera(geo.invert_rigid(w2c), {"w": camera.width, "h": camera.height, **lens})
+        yield image.name, Camera(geo.invert_rigid(w2c), parameters)
+
+
+def _colmap_parameters(source: Path, name: str, camera: Any) -> dict[str, float]:
+    """A camera of COLMAP (nerfstudio's record of one) under nerfstudio's keys.
+
+    Raises:
+        Das3rError: Its model is none that das3r knows.
+    """
+    check_model(source, name, camera.model)
+    parameters = dict(zip(COLMAP_PARAMETERS[camera.model], map(float, camera.params), strict=True))
+    if "f" in parameters:
+        parameters["fl_x"] = parameters["fl_y"] = parameters.pop("f")
+    return {"w": float(camera.width), "h": float(camera.height), **parameters}
+
+
+def _transforms_lenses(file: Path) -> Iterable[tuple[str, dict[str, float]]]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    for frame in content.get("frames") or [{"file_path": "all pictures"}]:
+        yield frame["file_path"], _transforms_parameters(file, frame["file_path"], {**content, **frame})
+
+
+def _colmap_lenses(cameras_file: Path) -> Iterable[tuple[str, dict[str, float]]]:
+    from nerfstudio.data.utils import colmap_parsing_utils as colmap
+
+    binary = cameras_file.suffix == ".bin"
+    cameras = (colmap.read_cameras_binary if binary else colmap.read_cameras_text)(str(cameras_file))
+    for number, camera in cameras.items():
+        yield f"camera {number}", _colmap_parameters(cameras_file.parent, f"camera {number}", camera)
 
 
 def _by_name(source: Path, found: list[tuple[str, Camera]]) -> dict[str, Camera]:
@@ -167,7 +244,7 @@ def _by_name(source: Path, found: list[tuple[str, Camera]]) -> dict[str, Camera]
     cameras: dict[str, Camera] = {}
     for path, camera in found:
         name = path.replace("\\", "/").rsplit("/", 1)[-1]
-        camera = Camera(_rigid(source, name, camera.c2w_cv), camera.lens)
+        camera = Camera(_rigid(source, name, camera.c2w_cv), camera.parameters)
         for key in {name, Path(name).stem}:
             if not np.array_equal(cameras.setdefault(key, camera).c2w_cv, camera.c2w_cv):
                 raise Das3rError(f"{source} holds two different cameras for a picture named {key}. Keep the right one.")
@@ -186,56 +263,3 @@ def _rigid(source: Path, name: str, pose: Float[np.ndarray, "4 4"]) -> Float[np.
     pose = pose.copy()
     pose[:3, :3] = u @ vt
     return pose
-
-
-def _matrix(
-    source: Path, name: str, lens: dict[str, float], size: tuple[int, int], known_focal: float | None
-) -> Float[np.ndarray, "3 3"]:
-    """Camera matrix of one frame in pixels of the video."""
-    width, height = lens.get("w", size[0]), lens.get("h", size[1])
-    if abs(width * size[1] / (height * size[0]) - 1) > SAME_SHAPE:
-        raise Das3rError(
-            f"{source} has the camera of {name} for a picture of {width:.0f} x {height:.0f} pixels, but the frames are "
-            f"{size[0]} x {size[1]}: of another shape, so cut or turned. Make the cameras from these frames."
-        )
-    # Angles stand for focals as instant-ngp has it, and are all there is in NeRF-synthetic, without a size.
-    fx, fy = (
-        lens.get(focal, side / 2 / math.tan(lens[angle] / 2) if 0 < lens.get(angle, 0.0) < math.pi else None)
-        for focal, angle, side in (("fl_x", "camera_angle_x", width), ("fl_y", "camera_angle_y", height))
-    )
-    fx, fy = fx or fy, fy or fx
-    if (fx is None) == (known_focal is None):
-        says = "no focal" if fx is None else "a focal of its own"
-        do = (
-            "Name it with --known-focal" if fx is None else "Leave out --known-focal, or take the focal out of the file"
-        )
-        raise Das3rError(f"{source} has {says} for {name}. {do}.")
-    if fx is None or known_focal is not None:
-        fx = fy = known_focal * width / size[0]  # pyright: ignore[reportOptionalOperand]
-    assert fy is not None
-    if not (math.isfinite(fx) and math.isfinite(fy) and min(fx, fy) > 0):
-        raise Das3rError(f"{source} has a focal of {fx} x {fy} pixels for {name}, which no camera has.")
-    matrix = np.array([[fx, 0.0, lens.get("cx", width / 2)], [0.0, fy, lens.get("cy", height / 2)], [0.0, 0.0, 1.0]])
-    moved = _distortion(matrix, lens, width, height) / max(width, height)
-    if moved > MAX_DISTORTION:
-        raise _distorted(source, name, f"distortion moves pixels by up to {100 * moved:.1f} % of the longer side")
-    return geo.resize_intrinsics(matrix, (int(width), int(height)), size)
-
-
-def _distortion(matrix: Float[np.ndarray, "3 3"], lens: dict[str, float], width: float, height: float) -> float:
-    """Most pixels by which lens distortion (COLMAP's OPENCV model, with k3 and k4) moves one inside the picture."""
-    pixels = np.stack(np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9)), axis=-1)
-    x, y, _ = np.moveaxis(geo.unproject(pixels, np.ones((9, 9)), matrix), -1, 0)
-    k1, k2, k3, k4, p1, p2 = (lens.get(key, 0.0) for key in ("k1", "k2", "k3", "k4", "p1", "p2"))
-    r2 = x**2 + y**2
-    radial = r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-    dx = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x**2)
-    dy = y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y**2)
-    return float(np.hypot(matrix[0, 0] * dx, matrix[1, 1] * dy).max())
-
-
-def _distorted(source: Path, name: str, how: str) -> Das3rError:
-    return Das3rError(
-        f"{source} has a lens for {name} that das3r does not know: {how}. Undistort the pictures first (`colmap "
-        "image_undistorter` does, and writes the cameras that go with them)."
-    )

@@ -13,9 +13,10 @@ from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.known.cameras import CameraFile, read_cameras
+from das3r_ns.frontend.known.cameras import CameraFile, LensFile, read_cameras, read_lens
 from das3r_ns.frontend.known.masks import GivenMasks, find_masks, masks_beside, read_masks
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 from das3r_ns.video.clip import MIN_FRAMES, Clip
 from das3r_ns.video.image_folder import file_digest
 
@@ -43,6 +44,9 @@ class Known:
     """Poses in their own unit, the camera frame of frame 0 as world; the intrinsics are known too then."""
     size: tuple[int, int] = (0, 0)
     """Width and height of the working resolution."""
+    undistorted: bool = False
+    """The frames are known to be pinhole pictures, of a straight lens or undistorted already: no lens is to be found.
+    """
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where it comes from; empty where nothing is known."""
 
@@ -87,6 +91,9 @@ class Knowledge:
     cameras: CameraFile | None = None
     left_out: tuple[str, ...] = ()
     """Names of frames that have no known pose."""
+    lens_file: LensFile | None = None
+    lens: Lens | None = None
+    """Of the frames, at the size of the video, where it is known and distorts."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -98,6 +105,8 @@ class Knowledge:
             settings["known_focal"] = self.config.known_focal
         if self.cameras is not None:
             settings["known_poses"] = [file_digest(file).hex() for file in self.cameras.files]
+        if self.lens_file is not None:
+            settings["known_lens"] = [file_digest(file).hex() for file in self.lens_file.files]
         if self.config.cameras == "colmap":
             settings["cameras"] = ["colmap", COLMAP_VERSION]
         if self.refines:
@@ -112,6 +121,21 @@ class Knowledge:
     def unrefined(self) -> Knowledge:
         """The same where masks cannot be refined."""
         return replace(self, config=replace(self.config, refine_masks="none"))
+
+    def with_lens(self, lens: Lens | None) -> Knowledge:
+        """The same with a lens that the front end has found; as it is where one is known."""
+        return self if lens is None or self.lens is not None else replace(self, lens=lens.at(self.clip.size))
+
+    @property
+    def known_focal(self) -> float | None:
+        """Focal without poses, in pixels of the pinhole pictures at the size of the video."""
+        if self.cameras is not None:
+            return None
+        if self.lens_file is not None:
+            return self.lens_file.focal if self.lens is None else float(self.lens.pinhole[0, 0])
+        if self.config.known_focal is None or self.lens is None:
+            return self.config.known_focal
+        return self.config.known_focal * float(self.lens.pinhole[0, 0]) / self.lens.fx
 
     def with_own_cameras(self) -> Knowledge:
         """The same before COLMAP has run."""
@@ -136,6 +160,10 @@ class Knowledge:
             lines.append("Given masks are used as they are: --refine-masks is for those that are found.")
         if self.cameras is not None:
             lines.append(f"Cameras: those of {self.cameras.source} are used as they are.")
+        if self.lens_file is not None:
+            lines.append(f"Lens: that of {self.lens_file.source} is used as it is.")
+        if self.lens is not None:
+            lines.append(lens_message(self.lens))
         if self.left_out:
             lines.append(f"Left out, for {self.config.known_poses} has no pose for them: {', '.join(self.left_out)}.")
         return lines
@@ -145,20 +173,34 @@ class Knowledge:
 
         Args:
             names: The frames that could be decoded, the first ones of the clip.
-            size: Width and height of the working resolution.
+            size: Width and height of the video at the working resolution.
             say: Tells the user what looks odd.
+
+        Returns:
+            What is known of the frames as the front end gets them: of the pinhole pictures, where the lens distorts.
         """
         provenance: dict[str, Any] = {}
         masks = intrinsics = c2w_cv = None
+        lens = None if self.lens is None else self.lens.at(size)
+        # Of the pictures that the front end gets, and of the same at the size of the video.
+        pinhole_size = size if lens is None else lens.pinhole_size
+        full_size = self.clip.size if self.lens is None else self.lens.pinhole_size
         if self.masks is not None:
             masks = read_masks(self.masks, size, say)[: len(names)]
+            masks = masks if lens is None else lens.undistorted(masks)
             provenance["masks"] = {"folder": str(self.masks.folder), "how": self.config.masks}
-        if self.config.known_focal is not None:
-            intrinsics = geo.pinhole(self.config.known_focal, *self.clip.size)
+        if self.known_focal is not None:
+            intrinsics = geo.pinhole(self.known_focal, *full_size)
             intrinsics = np.repeat(intrinsics[None], len(names), axis=0)
+        if self.config.known_focal is not None:
             provenance["focal"] = self.config.known_focal
+        if self.lens_file is not None:
+            provenance["lens"] = {"source": str(self.lens_file.source), "focal": self.lens_file.focal}
         if self.cameras is not None:
-            intrinsics = self.cameras.intrinsics(names, self.clip.size, self.config.known_focal)
+            if self.lens is None:
+                intrinsics = self.cameras.intrinsics(names, self.clip.size, self.config.known_focal)
+            else:
+                intrinsics = np.repeat(self.lens.pinhole[None], len(names), axis=0)
             world = self.cameras.c2w_cv(names)
             c2w_cv = geo.invert_rigid(world[0]) @ world
             c2w_cv[0] = np.eye(4)
@@ -168,8 +210,21 @@ class Knowledge:
                 "frame_0_c2w_cv": world[0].tolist(),
             }
         if intrinsics is not None:
-            intrinsics = geo.resize_intrinsics(intrinsics, self.clip.size, size)
-        return Known(masks, self.config.masks == "joined", intrinsics, c2w_cv, size, provenance)
+            intrinsics = geo.resize_intrinsics(intrinsics, full_size, pinhole_size)
+        undistorted = self.lens is not None or self.lens_file is not None or self.cameras is not None
+        return Known(masks, self.config.masks == "joined", intrinsics, c2w_cv, pinhole_size, undistorted, provenance)
+
+
+def lens_message(lens: Lens) -> str:
+    """What is done about a lens that distorts."""
+    (width, height), bend = lens.pinhole_size, 100 * lens.displacement()
+    terms = f"k1 {lens.k1:.3g}, k2 {lens.k2:.3g}" + (
+        f", p1 {lens.p1:.2g}, p2 {lens.p2:.2g}" if lens.p1 or lens.p2 else ""
+    )
+    return (
+        f"The lens distorts ({terms}; pixels move by up to {bend:.1f} % of the longer side): pinhole pictures of "
+        f"{width} x {height} pixels are made of the frames."
+    )
 
 
 def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
@@ -184,29 +239,38 @@ def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
             "what is found to move, or --masks joined to add them to it."
         )
     if config.known_focal is not None:
-        _check_focal(config.known_focal, clip.size)
+        _check_focal(config.known_focal, clip.size, "--known-focal")
     if config.known_poses is not None and config.cameras == "colmap":
         raise Das3rError(
             f"Cameras cannot be both those of {config.known_poses} (--known-poses) and COLMAP's (--cameras colmap): "
             "leave out one of the two."
         )
-    cameras, left_out = None, ()
+    if config.known_poses is not None and config.known_lens is not None:
+        raise Das3rError(
+            f"{config.known_poses} (--known-poses) has lenses with its poses: leave out --known-lens, or put the lens "
+            f"of {config.known_lens} into that file."
+        )
+    cameras, left_out, lens_file, lens = None, (), None, None
+    if config.known_lens is not None:
+        lens_file = read_lens(config.known_lens, clip.size, config.known_focal)
+        lens = lens_file.lens
+        _check_focal(lens_file.focal, clip.size, f"in {lens_file.source}")
     if config.known_poses is not None:
         cameras = read_cameras(config.known_poses)
         clip, left_out = _with_poses(clip, cameras)
-        # Before anything slow runs: whether there are focals, no distortion, and pictures of this shape.
-        cameras.intrinsics(clip.names, clip.size, config.known_focal)
+        # Before anything slow runs: whether there are focals, a lens that we know, and pictures of this shape.
+        lens = cameras.lens(clip.names, clip.size, config.known_focal)
     masks = None
     if config.masks != "predicted":
         masks = find_masks(clip, config.masks_dir, all_frames=config.masks == "given")
-    return Knowledge(clip, config, masks, cameras, left_out)
+    return Knowledge(clip, config, masks, cameras, left_out, lens_file, lens)
 
 
-def _check_focal(focal: float, size: tuple[int, int]) -> None:
+def _check_focal(focal: float, size: tuple[int, int], where: str) -> None:
     low, high = (factor * max(size) for factor in FOCAL_RANGE)
     if not low <= focal <= high:
         raise Das3rError(
-            f"A focal of {focal:g} pixels cannot be meant for a video of {size[0]} x {size[1]} pixels (--known-focal): "
+            f"A focal of {focal:g} pixels cannot be meant for a video of {size[0]} x {size[1]} pixels ({where}): "
             f"between {low:.0f} and {high:.0f} is possible. From millimetres of a 35 mm camera: f / 36 x {max(size)}."
         )
 

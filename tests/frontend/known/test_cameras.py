@@ -131,22 +131,24 @@ def test_an_angle_of_view_or_a_known_focal_will_do(demo_video, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"k1": 0.05}, "undistorter"),
-        ({"p2": 0.02}, "undistorter"),
+        ({"k3": 0.1}, "distortion beyond k1, k2, p1 and p2"),
+        ({"k1": math.nan}, "not finite"),
         ({"camera_model": "OPENCV_FISHEYE"}, "camera model is OPENCV_FISHEYE"),
+        ({"is_fisheye": True}, "camera model is OPENCV_FISHEYE"),
         ({"w": 90, "h": 160}, "another shape"),
         ({"fl_x": -100.0}, "no camera has"),
     ],
 )
-def test_lenses_that_are_no_pinhole_are_refused(demo_video, tmp_path: Path, changes: dict, says: str) -> None:
+def test_lenses_that_are_not_known_are_refused(demo_video, tmp_path: Path, changes: dict, says: str) -> None:
     path = write_transforms(tmp_path / "t.json", demo_video.estimate, **changes)
     with pytest.raises(Das3rError, match=says) as error:
-        read_cameras(path).intrinsics(NAMES, SIZE, None)
+        read_cameras(path).lens(NAMES, SIZE, None)
     assert "t.json" in str(error.value)
 
 
 def test_distortion_too_small_to_see_is_ignored(demo_video, tmp_path: Path) -> None:
     path = write_transforms(tmp_path / "t.json", demo_video.estimate, k1=1e-4, p1=1e-5)
+    assert read_cameras(path).lens(NAMES, SIZE, None) is None
     np.testing.assert_allclose(read_cameras(path).intrinsics(NAMES, SIZE, None), demo_video.estimate.intrinsics)
     with pytest.raises(Das3rError, match="camera model is FOV"):
         read_cameras(write_colmap(tmp_path / "model", demo_video.estimate, ".txt", "FOV", 0.1))

@@ -1,0 +1,69 @@
+"""A clip as a pinhole camera would have filmed it: the frames that the front end and training work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from das3r_ns.scene.lens import Lens, Size
+from das3r_ns.video.clip import Clip, Image, working_size
+
+
+class UndistortedClip(Clip):
+    """The frames of another clip, undistorted.
+
+    Args:
+        clip: As the video has it.
+        lens: Its lens, at any size.
+    """
+
+    def __init__(self, clip: Clip, lens: Lens) -> None:
+        super().__init__(clip.path, clip.max_frames)
+        self.distorted = clip
+        self.lens = lens.at(clip.size)
+        self.indices = clip.indices
+
+    @property
+    def num_source_frames(self) -> int:
+        """Length of the video before thinning."""
+        return self.distorted.num_source_frames
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each frame used."""
+        return self.distorted.names
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the frames used."""
+        return self.distorted.fps
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the pinhole pictures at the size of the video."""
+        return self.lens.pinhole_size
+
+    @property
+    def content_hash(self) -> str:
+        """Of the video: what is made of it is the lens's business."""
+        return self.distorted.content_hash
+
+    def original_images(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[Image]:
+        """Each frame used, undistorted at the size of the video."""
+        for image in self.distorted.original_images(on_frame):
+            yield self.lens.undistorted_picture(image, cv2.INTER_CUBIC)
+        self.lost = self.distorted.lost
+
+    def working_images(
+        self, long_side: int, on_frame: Callable[[], None] = lambda: None
+    ) -> UInt8[np.ndarray, "N H W 3"]:
+        """All frames, with as many pixels as those of the video have at the working resolution."""
+        size = self.lens.at(working_size(self.distorted.size, long_side)).pinhole_size
+        return np.stack([_resized(image, size) for image in self.original_images(on_frame)])
+
+
+def _resized(image: Image, size: Size) -> Image:
+    return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
