@@ -31,6 +31,7 @@ from numba.core.dispatcher import Dispatcher
 from das3r_ns.demo.write import write_demo
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,6 +111,26 @@ def demo_video(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoVideo]:
     yield video
     written = list(video.folder.rglob("*.das3r"))
     assert not written, f"A test has stored results in the folder that all tests share: {written}"
+
+
+@dataclass(frozen=True)
+class BentVideo(DemoVideo):
+    """The demo video as a lens shows it that distorts; ``images`` are bent, everything else is of pinhole pictures."""
+
+    frames: Path
+    """Folder of the bent frames."""
+
+
+@pytest.fixture(scope="session")
+def bent_video(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFactory) -> BentVideo:
+    """The demo's pinhole pictures are those that belong to the bent ones."""
+    size, focal = (160, 90), float(demo_video.estimate.intrinsics[0, 0, 0])
+    lens = Lens(size, focal, focal, 80.0, 45.0, -0.15, 0.03, 0.001, -0.002, view=(80 / focal, 45 / focal))
+    images = np.stack([lens.distorted_picture(image, cv2.INTER_CUBIC) for image in demo_video.images])
+    frames = tmp_path_factory.mktemp("bent") / "frames"
+    cache.write_frames(frames, images)
+    estimate = dataclasses.replace(demo_video.estimate, lens=lens)
+    return BentVideo(demo_video.folder, images, estimate, demo_video.clean_depth, frames)
 
 
 @pytest.fixture()

@@ -21,6 +21,7 @@ from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.report.write import read_png, write_png, write_video
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing
+from das3r_ns.scene.lens import Lens
 from das3r_ns.trained.scene import TrainedScene
 from das3r_ns.workers import workers
 
@@ -60,6 +61,8 @@ class StaticViews:
     """Whether the frame shows the static scene there."""
     intrinsics: Float[np.ndarray, "N 3 3"]
     c2w_cv: Float[np.ndarray, "N 4 4"]
+    lens: Lens | None = None
+    """By which the video shows them."""
 
     @classmethod
     def of(cls, scene: TrainedScene, advance: Callable[[], None]) -> StaticViews:
@@ -69,20 +72,26 @@ class StaticViews:
         for number, path in enumerate(scene.video.image_paths):
             outputs = scene.render(number, size)
             frame = read_png(path).astype(np.float32) / 255
-            replaced = _replaced(scene, number, outputs, frame)
+            replaced = _replaced(scene, scene.static_weight(number, size), outputs, frame)
             depth.append(outputs["depth"][..., 0])
             shown.append(~replaced & (outputs["accumulation"][..., 0] >= OPAQUE))
             advance()
-        return cls(np.stack(depth), np.stack(shown), scene.intrinsics(size), scene.c2w_cv())
+        return cls(np.stack(depth), np.stack(shown), scene.intrinsics(size), scene.c2w_cv(), scene.video.lens)
 
     def unseen(self, number: int, replaced: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Which replaced pixels of a frame, at any size, show a point that no frame sees."""
+        """Which replaced pixels of a frame show a point that no frame sees: of the video, or without a lens of any
+        size."""
         height, width = self.shown.shape[1:]
-        wanted = cv2.resize(replaced.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
+        of_pinhole = replaced.astype(np.float32)
+        if self.lens is not None:
+            of_pinhole = self.lens.undistorted_picture(of_pinhole)
+        wanted = cv2.resize(of_pinhole, (width, height), interpolation=cv2.INTER_AREA) > 0
         unseen = wanted & ~ever_seen(number, wanted, self.shown, self.depth, self.intrinsics, self.c2w_cv)
         # Single pixels are misses of the comparison at the edges of things, not holes.
         speck = disk(length(1.0, (width, height)))
         opened = cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, speck).astype(np.float32)
+        if self.lens is not None:
+            return replaced & (self.lens.distorted_picture(opened) >= 0.5)
         size = (replaced.shape[1], replaced.shape[0])
         return replaced & (cv2.resize(opened, size, interpolation=cv2.INTER_LINEAR) >= 0.5)
 
@@ -125,8 +134,10 @@ def clean_plate(
     settings = settings or PlateSettings()
     size = (frame.shape[1], frame.shape[0])
     render, target = outputs["rgb"], frame.astype(np.float32) / 255
-    unseen = views.unseen(number, replaced)
-    hole = unseen if settings.strict_holes else unseen & (outputs["accumulation"][..., 0] < OPAQUE)
+    unseen, empty = views.unseen(number, replaced), outputs["accumulation"][..., 0] < OPAQUE
+    if views.lens is not None:
+        unseen |= replaced & empty & views.lens.beyond  # not trained, and not known of each other's views
+    hole = unseen if settings.strict_holes else unseen & empty
     sources = np.full(replaced.shape, FROM_FRAME, np.uint8)
     sources[replaced] = FROM_RENDER
     sources[unseen] = UNCONFIRMED
@@ -141,10 +152,12 @@ def clean_plate(
 
 
 def _replaced(
-    scene: TrainedScene, number: int, outputs: Mapping[str, Float[np.ndarray, "H W C"]], target: np.ndarray
+    scene: TrainedScene,
+    weight: Float[np.ndarray, "H W"],
+    outputs: Mapping[str, Float[np.ndarray, "H W C"]],
+    target: np.ndarray,
 ) -> Bool[np.ndarray, "H W"]:
-    size = (target.shape[1], target.shape[0])
-    return replaced_pixels(scene.static_weight(number, size), outputs["rgb"], target, scene.pipeline.device)
+    return replaced_pixels(weight, outputs["rgb"], target, scene.pipeline.device)
 
 
 def _side_by_side(function: Callable[..., T], arguments: Iterable[tuple[Any, ...]], threads: int) -> Iterator[T]:
@@ -169,7 +182,7 @@ def write_clean_plates(
     scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
 ) -> None:
     """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, a film, and a
-    page that shows some frames before and after.
+    page that shows some frames before and after. All of it has the geometry of the video, distortion and all.
 
     The model renders frame after frame; threads put together and write those that it has rendered, a few at a time, so
     that memory does not grow with the size of the video. The folder appears when it is complete.
@@ -208,8 +221,8 @@ def write_clean_plates(
 
         def rendered() -> Iterator[tuple[Any, ...]]:
             for number, frame in enumerate(scene.frames()):
-                outputs = scene.render(number, (width, height))
-                yield number, frame, outputs, _replaced(scene, number, outputs, frame.astype(np.float32) / 255)
+                outputs, weight = scene.render_as_filmed(number), scene.static_weight_as_filmed(number)
+                yield number, frame, outputs, _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
 
         def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
             for plate in _side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height)):

@@ -40,6 +40,9 @@ class ExportCommand:
     is the first camera; Gaussians are left out there."""
     poses: Literal["refined", "front-end"] = "refined"
     """Camera poses as training refined them, or those of the front end."""
+    undistort: bool = False
+    """Where the lens of the video distorts: write pinhole pictures and cameras instead of the video's own pictures and
+    cameras with k1, k2, p1 and p2."""
 
     def run(self) -> None:
         """Open the run and write."""
@@ -57,5 +60,5 @@ class ExportCommand:
             check_usd()
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
-        write_export(scene, self.output_dir, self.format, self.world, self.poses, progress)
+        write_export(scene, self.output_dir, self.format, self.world, self.poses, progress, self.undistort)
         progress.say(f"{self.output_dir} holds: {', '.join(sorted(path.name for path in self.output_dir.iterdir()))}.")

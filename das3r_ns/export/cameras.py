@@ -27,7 +27,7 @@ class ExportedCameras:
     c2w_cv: Float[np.ndarray, "N 4 4"]
     """Camera-to-world, OpenCV axes."""
     intrinsics: Float[np.ndarray, "N 3 3"]
-    """Pinhole matrices in pixels of ``size``."""
+    """Camera matrices in pixels of ``size``."""
     size: tuple[int, int]
     """Width and height of the pictures."""
     image_names: list[str]
@@ -35,6 +35,8 @@ class ExportedCameras:
     """Seed points."""
     rgb: UInt8[np.ndarray, "M 3"]
     """Their colours."""
+    distortion: Float[np.ndarray, "N 4"] | None = None
+    """k1, k2, p1 and p2 in OpenCV's convention; None = pinhole pictures."""
 
     @property
     def c2w_gl(self) -> Float[np.ndarray, "N 4 4"]:
@@ -65,7 +67,7 @@ def quaternions_xyzw(rotations: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray,
 def write_colmap(cameras: ExportedCameras, directory: Path, extension: str) -> None:
     """Write cameras, images and points3D in COLMAP's text (``.txt``) or binary (``.bin``) format.
 
-    One PINHOLE camera for each distinct matrix; points without observations.
+    One camera, PINHOLE or with distortion OPENCV, for each distinct matrix; points without observations.
 
     Args:
         cameras: What to write.
@@ -76,10 +78,13 @@ def write_colmap(cameras: ExportedCameras, directory: Path, extension: str) -> N
     w2c = invert_rigid(cameras.c2w_cv)
     qvec = np.roll(quaternions_xyzw(w2c[:, :3, :3]), 1, axis=1)
     parameters = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]]
+    model = "PINHOLE"
+    if cameras.distortion is not None:
+        model, parameters = "OPENCV", np.concatenate([parameters, cameras.distortion], axis=1)
     distinct, camera_of = np.unique(parameters, axis=0, return_inverse=True)
     # Plain floats: numpy's own print differently from version to version.
     models = {
-        i + 1: Camera(i + 1, "PINHOLE", *cameras.size, params=[float(v) for v in row]) for i, row in enumerate(distinct)
+        i + 1: Camera(i + 1, model, *cameras.size, params=[float(v) for v in row]) for i, row in enumerate(distinct)
     }
     nothing = {"xys": np.zeros((0, 2)), "point3D_ids": np.zeros(0, np.int64)}
     images = {
@@ -131,6 +136,9 @@ def write_transforms(cameras: ExportedCameras, path: Path, images: str, masks: s
         }
         for name, pose, k in zip(cameras.image_names, cameras.c2w_gl, cameras.intrinsics, strict=True)
     ]
+    if cameras.distortion is not None:
+        for frame, terms in zip(frames, cameras.distortion.tolist(), strict=True):
+            frame |= dict(zip(("k1", "k2", "p1", "p2"), terms, strict=True))
     meta = {
         "camera_model": "OPENCV",
         # Where it is missing, nerfstudio takes the file for one converted from COLMAP.

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 
 from das3r_ns.errors import Das3rError
@@ -41,6 +42,8 @@ IN_ITS_OWN_WORLD: tuple[Format, ...] = ("gaussians", "splat", "spz")
 MARKER = "export.json"
 """Says what was written; tells our folders from others."""
 IMAGES, MASKS, POINTS = "images", "masks", "points3D.ply"
+UNDISTORTED = "undistorted"
+"""Pinhole pictures beside those of the video, for programs whose cameras have no lens."""
 
 
 def write_export(
@@ -50,6 +53,7 @@ def write_export(
     world: World = "gaussians",
     poses: Poses = "refined",
     progress: Progress | None = None,
+    undistort: bool = False,
 ) -> None:
     """Write a trained run in the formats asked for; the folder appears when it is complete.
 
@@ -64,6 +68,7 @@ def write_export(
         world: "gaussians": nerfstudio's world. "estimate": the front end's, whose origin is the first camera.
         poses: As training refined them, or the front end's own.
         progress: Where to report; to stderr if None.
+        undistort: Where the lens distorts, write pinhole pictures and their cameras instead of those of the video.
 
     Raises:
         Das3rError: Nothing would be written, the folder holds something else or cannot be written, a frame cannot be
@@ -88,12 +93,18 @@ def write_export(
     if "usd" in chosen:
         check_usd()
     width, height = scene.video.original_size
-    cameras = exported_cameras(scene, world, poses)
+    cameras = exported_cameras(scene, world, poses, undistort)
+    straight = cameras if cameras.distortion is None else exported_cameras(scene, world, poses, True)
     pictures = not set(chosen).isdisjoint(WITH_PICTURES)
+    # Cameras of these have no lens: they get pinhole pictures, beside those of the video if others get them.
+    apart = straight is not cameras and not set(chosen).isdisjoint(("blender", "nuke"))
     needed = 150 * len(cameras.xyz) + 250 * scene.model.num_points
-    with writing(directory, needed + pictures * 4 * scene.num_frames * width * height) as temporary:
+    with writing(directory, needed + (pictures + apart) * 4 * scene.num_frames * width * height) as temporary:
         if pictures:
-            _write_pictures(scene, temporary, cameras.image_names, progress)
+            _write_pictures(scene, temporary, cameras.image_names, progress, undistort)
+        if apart:
+            (temporary / UNDISTORTED).mkdir()
+            _write_pictures(scene, temporary / UNDISTORTED, cameras.image_names, progress, True)
         with progress.stage("Writing cameras and points"):
             if "colmap" in chosen:
                 write_colmap(cameras, temporary / "colmap" / "sparse" / "0", ".bin")
@@ -104,7 +115,8 @@ def write_export(
                 write_point_cloud(temporary / POINTS, cameras.xyz.astype(np.float32), cameras.rgb)
             if "trajectory" in chosen:
                 write_trajectory(cameras.c2w_cv, scene.video.fps, temporary / "trajectory.txt")
-            _write_for_programs(scene, cameras, temporary, chosen, world)
+            images = f"{UNDISTORTED}/{IMAGES}" if apart else IMAGES
+            _write_for_programs(scene, straight, temporary, chosen, world, images)
         if not set(chosen).isdisjoint(IN_ITS_OWN_WORLD):
             with progress.stage("Writing Gaussians"):
                 columns = gaussian_columns(scene.model)
@@ -128,7 +140,7 @@ def write_export(
 
 
 def _write_for_programs(
-    scene: TrainedScene, cameras: ExportedCameras, directory: Path, chosen: Sequence[str], world: World
+    scene: TrainedScene, cameras: ExportedCameras, directory: Path, chosen: Sequence[str], world: World, images: str
 ) -> None:
     """Each in a folder of its own, with the axis up that the program has up."""
     up, fps = "z" if world == "gaussians" else "-y", scene.video.fps
@@ -139,34 +151,48 @@ def _write_for_programs(
     if "blender" in chosen:
         folder = directory / "blender"
         write_point_cloud(folder / "points.ply", z_up.xyz.astype(np.float32), z_up.rgb)
-        first = f"../{IMAGES}/{cameras.image_names[0]}"
+        first = f"../{images}/{cameras.image_names[0]}"
         write_blender_script(z_up, folder / "scene.py", scene.video.title, fps, first, "points.ply")
     if "nuke" in chosen:
         y_up = cameras.turned(turn(up, "y"))
         write_chan(y_up, directory / "nuke" / "camera.chan")
-        write_nuke_script(y_up, directory / "nuke" / "scene.nk", fps, f"../{IMAGES}/%05d.png")
+        write_nuke_script(y_up, directory / "nuke" / "scene.nk", fps, f"../{images}/%05d.png")
     if "usd" in chosen:
         gaussians = gaussian_columns(scene.model) if world == "gaussians" else None
         write_usd(z_up, directory / "usd", fps, gaussians)
 
 
-def exported_cameras(scene: TrainedScene, world: World, poses: Poses) -> ExportedCameras:
-    """Cameras, for pictures of the size of the video, and seed points of a run."""
-    size = scene.video.original_size
+def exported_cameras(scene: TrainedScene, world: World, poses: Poses, undistort: bool = False) -> ExportedCameras:
+    """Cameras, for pictures of the size of the video or for undistorted ones, and seed points of a run."""
     c2w_cv = scene.c2w_cv(refined=poses == "refined")
     xyz, rgb = scene.seed_points()
     if world == "estimate":
         c2w_cv, xyz = scene.to_estimate(c2w_cv, xyz)
     names = [f"{number:05d}.png" for number in range(scene.num_frames)]
-    return ExportedCameras(c2w_cv, scene.intrinsics(size), size, names, xyz, rgb)
+    lenses = scene.video.lenses()
+    if lenses is None or undistort:
+        size = scene.video.pinhole_size
+        return ExportedCameras(c2w_cv, scene.intrinsics(size), size, names, xyz, rgb)
+    matrices = np.stack([lens.matrix for lens in lenses])
+    distortion = np.stack([lens.coefficients for lens in lenses])
+    return ExportedCameras(c2w_cv, matrices, scene.video.original_size, names, xyz, rgb, distortion)
 
 
-def _write_pictures(scene: TrainedScene, directory: Path, names: list[str], progress: Progress) -> None:
+def _write_pictures(
+    scene: TrainedScene, directory: Path, names: list[str], progress: Progress, undistort: bool
+) -> None:
+    lens = scene.video.lens if undistort else None
     (directory / IMAGES).mkdir()
     (directory / MASKS).mkdir()
     with progress.stage("Writing images and masks", len(names)) as advance:
         for number, (name, frame) in enumerate(zip(names, scene.frames(), strict=True)):
-            write_png(directory / IMAGES / name, frame[..., ::-1])
-            static = scene.static_weight(number, (frame.shape[1], frame.shape[0])) >= MASK_THRESHOLD
+            image = frame if lens is None else lens.undistorted_picture(frame, cv2.INTER_CUBIC)
+            write_png(directory / IMAGES / name, image[..., ::-1])
+            weight = (
+                scene.static_weight_as_filmed(number)
+                if lens is None
+                else scene.static_weight(number, lens.pinhole_size)
+            )
+            static = weight >= MASK_THRESHOLD
             write_png(directory / MASKS / name, np.where(static, 255, 0).astype(np.uint8))
             advance()

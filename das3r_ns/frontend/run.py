@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
@@ -21,6 +22,7 @@ from das3r_ns.frontend.undistorted import UndistortedClip
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
 from das3r_ns.video import open_clip
 from das3r_ns.video.clip import MIN_SIDE, Clip, listed, working_size
@@ -79,6 +81,23 @@ class PreparedScene:
     def pinhole_size(self) -> tuple[int, int]:
         """Width and height of the pinhole pictures at the size of the video."""
         return self.original_size if self.lens is None else self.lens.pinhole_size
+
+    def as_filmed(self, picture: np.ndarray) -> np.ndarray:
+        """A pinhole picture of any size, interpolated at the size and in the geometry of the video, lens and all."""
+        if self.lens is None:
+            return cv2.resize(picture, self.original_size, interpolation=cv2.INTER_LINEAR)
+        return self.lens.distorted_picture(picture)
+
+    def lenses(self) -> list[Lens] | None:
+        """The lens of every frame at the size of the video as OpenCV's model has it; None where there is none.
+
+        They bend the pictures alike, but the focals of the estimate may not be quite that of its lens, or differ.
+        """
+        if self.lens is None:
+            return None
+        estimate = self.estimate
+        matrices = resize_intrinsics(estimate.intrinsics, (estimate.width, estimate.height), self.pinhole_size)
+        return [self.lens.seen_with(k) for k in matrices]
 
     @cached_property
     def original_image_paths(self) -> list[Path]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from das3r_ns.scene import geometry as geo
 
@@ -147,6 +147,24 @@ class Lens:
     def directions(self) -> Float[np.ndarray, "H W 2"]:
         """Direction (x, y, 1) that each pixel of the distorted picture shows."""
         return self.undistort(geo.pixel_centres(self.size[1], self.size[0]).astype(np.float64))
+
+    @cached_property
+    def beyond(self) -> Bool[np.ndarray, "H W"]:
+        """Which pixels of the distorted picture the pinhole one does not show."""
+        return (np.abs(self.directions) > self.view).any(axis=-1)
+
+    @cached_property
+    def covering(self) -> tuple[Size, Float[np.ndarray, "3 3"]]:
+        """A wider pinhole picture that shows all of the distorted one, at the scale of its centre: its size, and the
+        matrix that takes pixels of ``pinhole`` to its own. It has no more than MAX_STRETCH times as many pixels.
+        """
+        extent = np.abs(self.directions).max(axis=(0, 1))
+        focal = math.sqrt(self.fx * self.fy)
+        pixels = 4 * focal**2 * extent.prod() / (MAX_STRETCH * self.size[0] * self.size[1])
+        width, height = (math.ceil(2 * focal * side / math.sqrt(max(pixels, 1.0))) for side in extent)
+        matrix = np.diag([width / (2 * extent[0]), height / (2 * extent[1]), 1.0])
+        matrix[:2, 2] = width / 2, height / 2
+        return (width, height), matrix @ np.linalg.inv(self.pinhole)
 
     def undistorted(self, images: Iterable[np.ndarray], interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
         """Pinhole pictures, ``pinhole_size``, of pictures of the video at ``size``, with channels or without."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -127,12 +128,12 @@ class TrainedScene:
         return metadata["points3D_xyz"].double().cpu().numpy(), metadata["points3D_rgb"].cpu().numpy()
 
     def intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "N 3 3"]:
-        """Pinhole matrices in pixels of pictures of ``size``, the first pixel's centre at (0.5, 0.5)."""
+        """Pinhole matrices in pixels of pinhole pictures of ``size``, the first pixel's centre at (0.5, 0.5)."""
         return resize_intrinsics(self.video.estimate.intrinsics, self.working_size, size)
 
-    def camera(self, frame: int, size: tuple[int, int]) -> Cameras:
-        """Camera of a frame, refined, for pictures of ``size``."""
-        k = torch.from_numpy(self.intrinsics(size)[frame]).float()
+    def camera(self, frame: int, size: tuple[int, int], matrix: Float[np.ndarray, "3 3"] | None = None) -> Cameras:
+        """Camera of a frame, refined, for pictures of ``size``; with another matrix than its own, if given."""
+        k = torch.from_numpy(self.intrinsics(size)[frame] if matrix is None else matrix).float()
         return Cameras(
             camera_to_worlds=self._refined[frame : frame + 1].float(),
             fx=k[None, None, 0, 0],
@@ -145,18 +146,46 @@ class TrainedScene:
         ).to(self.pipeline.device)
 
     @torch.no_grad()
-    def render(self, frame: int, size: tuple[int, int]) -> dict[str, Float[np.ndarray, "H W C"]]:
-        """Every output of the model at the camera of a frame, as float32 arrays."""
+    def render(
+        self, frame: int, size: tuple[int, int], matrix: Float[np.ndarray, "3 3"] | None = None
+    ) -> dict[str, Float[np.ndarray, "H W C"]]:
+        """Every output of the model at the camera of a frame, as float32 arrays; ``matrix`` as in :meth:`camera`."""
         self.model.eval()
-        outputs = self.model.get_outputs_for_camera(self.camera(frame, size))
+        outputs = self.model.get_outputs_for_camera(self.camera(frame, size, matrix))
         return {key: cast(Tensor, value).float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}
+
+    def render_as_filmed(self, frame: int) -> dict[str, Float[np.ndarray, "H W C"]]:
+        """:meth:`render` at the size and in the geometry of the video, its lens and all.
+
+        What the lens shows is drawn by a wider pinhole camera, and bent; pixels that mean nothing in between, such as
+        depth, are interpolated too.
+        """
+        lens = self.video.lens
+        if lens is None:
+            return self.render(frame, self.video.original_size)
+        size, wider = lens.covering
+        outputs = self.render(frame, size, wider @ self.intrinsics(lens.pinhole_size)[frame])
+        bend = lens.distorted_map(wider @ lens.pinhole)
+        return {
+            key: cv2.remap(value, *bend, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(
+                *bend[0].shape, value.shape[2]
+            )
+            for key, value in outputs.items()
+        }
+
+    def static_weight_as_filmed(self, frame: int) -> Float[np.ndarray, "H W"]:
+        """:meth:`static_weight` at the size and in the geometry of the video."""
+        lens = self.video.lens
+        if lens is None:
+            return self.static_weight(frame, self.video.original_size)
+        return lens.distorted_picture(self.static_weight(frame, lens.pinhole_size))
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
         """Static weight that the run was trained with (1 = static), at ``size``."""
         return static_weight(self.video.estimate.dynamic_probability[frame], self.parser.config.mask_dilation, size)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        """The frames at the size of the video, RGB, one after the other.
+        """The frames as the video has them, RGB, one after the other.
 
         Raises:
             Das3rError: One cannot be decoded.

@@ -26,7 +26,7 @@ class KnownScene(TrainedScene):
         super().__init__(pipeline)
         self.clean, self.clean_depth, self.nothing = clean, depth, False
 
-    def render(self, frame: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    def render(self, frame: int, size: tuple[int, int], matrix: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The truth."""
         height, width = self.clean.shape[1:3]
         accumulation = np.ones((height, width, 1), np.float32)
@@ -34,7 +34,16 @@ class KnownScene(TrainedScene):
         if self.nothing:
             accumulation[HIDDEN], rgb[HIDDEN] = 0.0, 0.2
         outputs = {"rgb": rgb, "depth": self.clean_depth[frame][..., None], "accumulation": accumulation}
-        return {name: cv2.resize(v, size).reshape(size[1], size[0], v.shape[2]) for name, v in outputs.items()}
+        if matrix is None:
+            drawn = {name: cv2.resize(v, size) for name, v in outputs.items()}
+        else:
+            # Pixel centres lie at +0.5 in matrices, and on whole numbers in OpenCV.
+            half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+            move = np.linalg.inv(half) @ matrix @ np.linalg.inv(self.intrinsics((width, height))[frame]) @ half
+            drawn = {
+                name: cv2.warpAffine(v, move[:2], size, borderMode=cv2.BORDER_REPLICATE) for name, v in outputs.items()
+            }
+        return {name: v.reshape(size[1], size[0], outputs[name].shape[2]) for name, v in drawn.items()}
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> np.ndarray:
         """With a mover wherever nothing is drawn."""
@@ -80,6 +89,25 @@ def test_plates_are_the_frame_where_static_and_the_scene_elsewhere(
         assert film.streams.video[0].average_rate == scene.video.fps
     assert len(decoded) == 12 and decoded[0].shape == (90, 160, 3)
     assert np.abs(decoded[5].astype(float) - scene.clean[5]).mean() < 8
+
+
+def test_plates_have_the_geometry_of_the_video(bent_video, make_trainer, tmp_path: Path) -> None:
+    names = sorted((bent_video.folder / "clean").glob("*.png"))
+    clean = np.stack([cv2.imread(str(path))[..., ::-1] for path in names])
+    scene = KnownScene(make_trainer(video=bent_video, data=bent_video.frames).pipeline, clean, bent_video.clean_depth)
+    lens, out = scene.video.lens, tmp_path / "out"
+    assert lens is not None and lens.beyond.mean() > 0.02
+    write_clean_plates(scene, out)
+    for number, frame in enumerate(bent_video.images):
+        plate, sources = read(out / f"frames/{number:05d}.png"), read(out / f"sources/{number:05d}.png")
+        assert plate.shape == frame.shape
+        np.testing.assert_array_equal(plate[sources == 0], frame[sources == 0])
+        expected = lens.distorted_picture(clean[number]).astype(float)
+        moves = lens.distorted_picture(bent_video.estimate.dynamic_probability[number]) > 0.5
+        assert (sources[moves] > 0).mean() > 0.95
+        assert (sources > 0).mean() < moves.mean() + 0.2
+        assert np.abs(read(out / f"render/{number:05d}.png") - expected)[~lens.beyond].mean() < 3
+        assert np.abs(plate - expected)[moves & ~lens.beyond].mean() < 6
 
 
 @pytest.mark.parametrize("fill", [False, True])

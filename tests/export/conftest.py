@@ -30,6 +30,8 @@ class ReadBack:
     pixels: Float[np.ndarray, "N M 2"]
     """Of every point in every image, by that program's own poses, intrinsics and points."""
     rgb: UInt8[np.ndarray, "M 3"]
+    distortion: Float[np.ndarray, "N 6"] | None = None
+    """Where the program keeps it apart: k1 k2 k3 k4 p1 p2."""
 
 
 def by_pycolmap(folder: Path) -> ReadBack:
@@ -51,7 +53,13 @@ def by_nerfstudio(outputs: DataparserOutputs) -> ReadBack:
     views = view_matrix(outputs.cameras.camera_to_worlds).double()
     seen = outputs.cameras.get_intrinsics_matrices().double() @ (views @ points.T)[:, :3]
     pixels = (seen[:, :2] / seen[:, 2:]).transpose(1, 2).numpy()
-    return ReadBack([path.name for path in outputs.image_filenames], pixels, outputs.metadata["points3D_rgb"].numpy())
+    distortion = outputs.cameras.distortion_params
+    return ReadBack(
+        [path.name for path in outputs.image_filenames],
+        pixels,
+        outputs.metadata["points3D_rgb"].numpy(),
+        None if distortion is None else distortion.numpy(),
+    )
 
 
 @pytest.fixture(params=READERS)

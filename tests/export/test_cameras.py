@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -84,6 +85,32 @@ def test_every_program_sees_the_same_pixels(reader: str, cameras: ExportedCamera
     np.testing.assert_array_equal(found.rgb, cameras.rgb)
     expected = np.stack([pixels(cameras, frame) for frame in range(5)])
     np.testing.assert_allclose(found.pixels, expected, atol=TOLERANCE)
+
+
+def test_every_program_sees_the_same_distortion(
+    reader: str, cameras: ExportedCameras, tmp_path: Path, read_back
+) -> None:
+    terms = np.tile([-0.12, 0.02, 0.001, -0.002], (5, 1))
+    bent = replace(cameras, distortion=terms)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in cameras.image_names:
+            cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_colmap(bent, tmp_path / "colmap/sparse/0", ".bin")
+    write_colmap(bent, tmp_path / "colmap/text", ".txt")
+    write_transforms(bent, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
+    write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
+    found = read_back(reader, tmp_path)
+    for frame in range(5):
+        in_camera = transform_points(invert_rigid(cameras.c2w_cv[frame]), cameras.xyz)
+        none, k = np.zeros(3), cameras.intrinsics[frame]
+        expected, _ = cv2.projectPoints(in_camera, none, none, k, terms[frame])
+        if found.distortion is None:  # the program's own projection knows of it
+            np.testing.assert_allclose(found.pixels[frame], expected[:, 0], atol=TOLERANCE)
+        else:
+            # nerfstudio's order: k1 k2 k3 k4 p1 p2; its datamanager undistorts the pictures by them.
+            np.testing.assert_allclose(found.distortion[frame], [-0.12, 0.02, 0, 0, 0.001, -0.002], rtol=1e-6)
+            np.testing.assert_allclose(found.pixels[frame], pixels(cameras, frame), atol=TOLERANCE)
 
 
 def test_points_are_read_by_open3d(cameras: ExportedCameras, exported: Path) -> None:

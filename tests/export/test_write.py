@@ -85,6 +85,35 @@ def test_an_export_is_the_same_to_every_program(reader: str, scene: TrainedScene
         np.testing.assert_allclose(found.pixels[frame][visible], expected[visible], atol=0.01)
 
 
+@pytest.mark.parametrize("undistort", [False, True])
+def test_the_pictures_of_a_lens_and_their_cameras(bent_video, make_trainer, tmp_path: Path, undistort: bool) -> None:
+    scene, out = TrainedScene(make_trainer(video=bent_video, data=bent_video.frames).pipeline), tmp_path / "out"
+    lens = bent_video.estimate.lens
+    write_export(scene, out, ["colmap", "transforms", "nuke"], undistort=undistort)
+    models, _, _ = colmap.read_model(str(out / "colmap/sparse/0"), ".bin")  # pyright: ignore[reportGeneralTypeIssues]
+    k, terms = lens.matrix[[0, 1, 0, 1], [0, 1, 2, 2]], lens.coefficients
+    written = json.loads((out / "transforms.json").read_text())["frames"][3]
+    image = cv2.imread(str(out / "images/00003.png"))[..., ::-1]
+    mask = cv2.imread(str(out / "masks/00003.png"), cv2.IMREAD_UNCHANGED)
+    moves = bent_video.estimate.dynamic_probability[3]
+    pinhole = lens.undistorted_picture(bent_video.images[3], cv2.INTER_CUBIC)
+    if undistort:
+        assert [model.model for model in models.values()] == ["PINHOLE"] and "k1" not in written
+        np.testing.assert_array_equal(image, pinhole)
+        assert not mask[moves > 0.5].any()
+    else:
+        assert [model.model for model in models.values()] == ["OPENCV"]
+        np.testing.assert_allclose(models[1].params, [*k, *terms], rtol=1e-6)
+        assert [written[name] for name in ("k1", "k2", "p1", "p2")] == pytest.approx(terms.tolist())
+        np.testing.assert_array_equal(image, bent_video.images[3])
+        assert not mask[lens.distorted_picture(moves) > 0.6].any()
+        apart = cv2.imread(str(out / "undistorted/images/00003.png"))[..., ::-1]
+        np.testing.assert_array_equal(apart, pinhole)
+    where = "images" if undistort else "undistorted/images"
+    assert f"../{where}/%05d.png" in (out / "nuke/scene.nk").read_text()
+    assert (out / "undistorted").exists() is not undistort
+
+
 def test_the_front_ends_own_world_and_poses(scene: TrainedScene, demo_video, tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_export(scene, out, ["trajectory", "points", "splat"], world="estimate", poses="front-end")

@@ -115,5 +115,15 @@ def test_another_focal_of_the_same_pictures_is_another_lens_of_the_same_bend(len
     np.testing.assert_allclose(lens.from_pinhole(pixels).reshape(-1, 2), expected[:, 0], atol=1e-9)
 
 
+def test_a_wider_picture_covers_what_the_pinhole_one_does_not(lens: Lens) -> None:
+    (width, height), wider = lens.covering
+    x, y = lens.distorted_map(wider @ lens.pinhole)
+    assert (x > -0.51).all() and (x < width - 0.49).all() and (y > -0.51).all() and (y < height - 0.49).all()
+    assert width * height < 1.1 * MAX_STRETCH * SIZE[0] * SIZE[1]
+    x, y = lens.distorted_map(lens.pinhole)
+    within = (x > -0.5) & (x < lens.pinhole_size[0] - 0.5) & (y > -0.5) & (y < lens.pinhole_size[1] - 0.5)
+    assert (within != lens.beyond).mean() > 0.999
+
+
 def test_json(lens: Lens) -> None:
     assert Lens.from_json(json.loads(json.dumps(lens.to_json()))) == lens

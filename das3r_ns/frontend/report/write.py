@@ -34,9 +34,10 @@ def export_masks(
 ) -> None:
     """Write masks, depth, cameras and points of a video, and pictures to judge them by.
 
-    ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size of the video; ``poses.txt`` and
-    ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5, 0.5). For the eye:
-    ``contact_sheet.png``, ``trajectory.png`` and ``overlay.mp4``.
+    ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size and in the geometry of the video;
+    ``poses.txt`` and ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5,
+    0.5), with k1, k2, p1 and p2 where there is a lens. For the eye: ``contact_sheet.png``, ``trajectory.png`` and
+    ``overlay.mp4``, of pinhole pictures.
 
     Args:
         scene: The video and its estimate.
@@ -76,20 +77,20 @@ def export_masks(
 
 def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSettings, progress: Progress) -> float:
     """Masks, soft masks, depth and the film; returns the share of the video that is in the masks."""
-    estimate, size = scene.estimate, scene.original_size
+    estimate = scene.estimate
     for folder in ("masks", "soft", "depth"):
         (directory / folder).mkdir()
     near, far = _disparity_range(estimate)
     shares = []
     with progress.stage("Writing masks", estimate.num_frames) as advance:
         for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
-            soft = _at_video_size(probability, scene)
+            soft = scene.as_filmed(probability)
             mask = settings.mask(soft)
             shares.append(mask.mean())
             name = f"{number:05d}.png"
             write_png(directory / "masks" / name, np.where(mask, 255, 0).astype(np.uint8))
             write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
-            picture = cv2.resize(depth_picture(depth, near, far), size, interpolation=cv2.INTER_LINEAR)
+            picture = scene.as_filmed(depth_picture(depth, near, far))
             write_png(directory / "depth" / name, picture[..., ::-1])
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
@@ -98,7 +99,8 @@ def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSetting
 
 
 def _at_video_size(probability: Float[np.ndarray, "H W"], scene: PreparedScene) -> Float[np.ndarray, "h w"]:
-    return cv2.resize(probability, scene.original_size, interpolation=cv2.INTER_LINEAR)
+    """For what is drawn over pinhole pictures."""
+    return cv2.resize(probability, scene.pinhole_size, interpolation=cv2.INTER_LINEAR)
 
 
 def _disparity_range(estimate: SceneEstimate) -> tuple[float, float]:
@@ -170,6 +172,9 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
     lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in estimate.c2w_cv)
     (directory / "poses.txt").write_text("\n".join(lines) + "\n")
     matrices = resize_intrinsics(estimate.intrinsics, (estimate.width, estimate.height), (width, height))
+    lenses = scene.lenses()
+    if lenses is not None:
+        matrices = np.stack([lens.matrix for lens in lenses])
     matrix = np.median(matrices, axis=0)
     intrinsics = {
         "width": width,
@@ -179,10 +184,15 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
         "cx": float(matrix[0, 2]),
         "cy": float(matrix[1, 2]),
         "pixel_center": 0.5,
-        "model": "PINHOLE",
+        "model": "PINHOLE" if lenses is None else "OPENCV",
     }
+    rows = matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]]
+    if lenses is not None:
+        coefficients = np.stack([lens.coefficients for lens in lenses])
+        intrinsics |= dict(zip(("k1", "k2", "p1", "p2"), np.median(coefficients, axis=0).tolist(), strict=True))
+        rows = np.concatenate([rows, coefficients], axis=1)
     if np.ptp(matrices, axis=0).max() > 0:  # known cameras may differ
-        intrinsics["frames"] = matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]].tolist()
+        intrinsics["frames"] = rows.tolist()
     (directory / "intrinsics.json").write_text(json.dumps(intrinsics, indent=1) + "\n")
 
 
