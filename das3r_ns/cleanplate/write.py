@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -185,7 +186,8 @@ def write_clean_plates(
     page that shows some frames before and after. All of it has the geometry of the video, distortion and all.
 
     The model renders frame after frame; threads put together and write those that it has rendered, a few at a time, so
-    that memory does not grow with the size of the video. The folder appears when it is complete.
+    that memory does not grow with the size of the video. Pictures that the video repeats are written again, and the
+    film has the times of the video. The folder appears when it is complete.
 
     Args:
         scene: A trained run.
@@ -200,13 +202,16 @@ def write_clean_plates(
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
     width, height = scene.video.original_size
-    count = scene.num_frames
+    count, showings = scene.num_frames, scene.video.showings
+    places: list[list[int]] = [[] for _ in range(count)]
+    for place, (_, number) in enumerate(showings):
+        places[number].append(place)
     with progress.stage("Finding what each frame sees", count) as advance:
         views = StaticViews.of(scene, advance)
     names = scene.video.estimate.frame_names
     shown: dict[int, Any] = dict.fromkeys(frames_shown(count))
     totals = dict.fromkeys((FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE), 0)
-    with writing(directory, 7 * count * width * height) as temporary:
+    with writing(directory, 7 * len(showings) * width * height) as temporary:
         for folder in FOLDERS:
             (temporary / folder).mkdir()
 
@@ -214,7 +219,10 @@ def write_clean_plates(
             plate = clean_plate(views, number, frame, outputs, replaced, settings)
             pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
             for folder, picture in zip(FOLDERS, pictures, strict=True):
-                write_png(temporary / folder / f"{number:05d}.png", picture)
+                first, *again = (temporary / folder / f"{place:05d}.png" for place in places[number])
+                write_png(first, picture)
+                for copy in again:
+                    shutil.copyfile(first, copy)
             if number in shown:
                 shown[number] = (names[number], frame, plate.image)
             return plate
@@ -225,21 +233,23 @@ def write_clean_plates(
                 yield number, frame, outputs, _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
 
         def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-            for plate in _side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height)):
+            for number, plate in enumerate(_side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height))):
                 for source in totals:
                     totals[source] += int((plate.sources == source).sum())
-                yield plate.image
+                yield from [plate.image] * len(places[number])
                 advance()
 
         with progress.stage("Writing clean plates", count) as advance:
-            write_video(temporary / FILM, plates(advance), scene.video.fps, bits=40)
+            fps, times = scene.video.fps * len(showings) / count, [seconds for seconds, _ in showings]
+            write_video(temporary / FILM, plates(advance), fps, bits=40, times=times)
         write_page(temporary / PAGE, scene.video.title, filter(None, shown.values()))
         kinds = {FROM_FRAME: "frame", FROM_RENDER: "render", UNCONFIRMED: "unconfirmed", HOLE: "hole"}
         pixels = max(sum(totals.values()), 1)
         summary = {
             "data": str(scene.video.data),
-            "frame_names": names,
-            "fps": scene.video.fps,
+            "frame_names": [names[number] for _, number in showings],
+            "seconds": times,
+            "fps": fps,
             "holes": "inpainted" if settings.fill_holes else "flat",
             "sources": {kinds[value]: value for value in kinds},
             "percent": {kinds[value]: round(100 * total / pixels, 3) for value, total in totals.items()},

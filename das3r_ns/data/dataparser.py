@@ -102,8 +102,9 @@ class Das3rVideoDataParser(DataParser):
     @cached_property
     def prepared(self) -> PreparedScene:
         """The video and its estimate; the front end runs where its result is not in the cache, unless forbidden."""
+        from das3r_ns.frontend.frames import find_frames
         from das3r_ns.frontend.run import load_or_estimate
-        from das3r_ns.video import open_clip
+        from das3r_ns.progress import Progress
 
         if self.config.data == Path():
             raise Das3rError(
@@ -111,7 +112,7 @@ class Das3rVideoDataParser(DataParser):
                 "current folder give its full path)."
             )
         if self.config.eval_split != "none":  # a video too short for it is refused before the front end runs
-            clip = open_clip(self.config.data, self.config.front_end.max_frames)
+            clip = find_frames(self.config.data, self.config.front_end, Progress())
             split_frames(len(clip.names), self.config.eval_split)
         prepared = load_or_estimate(self.config.data, self.config.front_end, require_cache=self.config.require_cache)
         if self.config.front_end.front_end == "auto" and not self.config.require_cache:

@@ -6,6 +6,7 @@ Throughout the centre of the first pixel is at (0.5, 0.5), which is COLMAP's con
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def write_transforms(cameras: ExportedCameras, path: Path, images: str, masks: s
     path.write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def write_trajectory(c2w_cv: Float[np.ndarray, "N 4 4"], fps: float, path: Path) -> None:
+def write_trajectory(c2w_cv: Float[np.ndarray, "N 4 4"], seconds: Sequence[float], path: Path) -> None:
     """Write a trajectory in the format of the TUM RGB-D benchmark: ``timestamp tx ty tz qx qy qz qw``, w last.
 
     Sturm et al., "A Benchmark for the Evaluation of RGB-D SLAM Systems" (IROS 2012). Poses are camera-to-world with
@@ -157,12 +158,10 @@ def write_trajectory(c2w_cv: Float[np.ndarray, "N 4 4"], fps: float, path: Path)
 
     Args:
         c2w_cv: Of every frame.
-        fps: Frames per second.
+        seconds: At which each frame is shown.
         path: The file.
     """
-    table = np.concatenate(
-        [np.arange(len(c2w_cv))[:, None] / fps, c2w_cv[:, :3, 3], quaternions_xyzw(c2w_cv[:, :3, :3])], axis=1
-    )
+    table = np.concatenate([np.array(seconds)[:, None], c2w_cv[:, :3, 3], quaternions_xyzw(c2w_cv[:, :3, :3])], axis=1)
     with path.open("w") as file:
         file.write("# timestamp tx ty tz qx qy qz qw\n")
         file.writelines(" ".join(f"{value:.9f}" for value in row) + "\n" for row in table.tolist())

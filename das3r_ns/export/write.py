@@ -114,7 +114,7 @@ def write_export(
             if "points" in chosen or "transforms" in chosen:
                 write_point_cloud(temporary / POINTS, cameras.xyz.astype(np.float32), cameras.rgb)
             if "trajectory" in chosen:
-                write_trajectory(cameras.c2w_cv, scene.video.fps, temporary / "trajectory.txt")
+                write_trajectory(cameras.c2w_cv, scene.video.seconds, temporary / "trajectory.txt")
             images = f"{UNDISTORTED}/{IMAGES}" if apart else IMAGES
             _write_for_programs(scene, straight, temporary, chosen, world, images)
         if not set(chosen).isdisjoint(IN_ITS_OWN_WORLD):

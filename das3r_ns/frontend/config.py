@@ -22,7 +22,9 @@ class FrontEndConfig:
     frames to the DAS3R, MonST3R or DUSt3R network. 'auto' takes monst3r where a checkpoint is named or downloaded, else
     geometric, and says which and why."""
     max_frames: int = 150
-    """Most frames to use; a longer video is thinned evenly."""
+    """Most frames to use; a longer video is thinned, by how far its picture has moved, to the sharpest ones."""
+    shot: int = 0
+    """Which shot of a video with cuts to use, counted from 1; 0 is the longest, -1 takes all frames as one shot."""
     long_side: int = 512
     """Longer side, in pixels, at which the front end works (and trains, unless told otherwise); never enlarged."""
     points: bool = True

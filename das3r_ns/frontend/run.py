@@ -15,6 +15,7 @@ from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
@@ -24,8 +25,8 @@ from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
-from das3r_ns.video import open_clip
-from das3r_ns.video.clip import MIN_SIDE, Clip, listed, working_size
+from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
+from das3r_ns.video.selection import listed
 
 ORIGINALS = "frames_full"
 
@@ -59,6 +60,19 @@ class PreparedScene:
     def fps(self) -> float:
         """Frames per second of these frames."""
         return self.entry.fps
+
+    @cached_property
+    def showings(self) -> list[tuple[float, int]]:
+        """When the video shows which frame: seconds from the first, and its number; pictures that it repeats again."""
+        return self.clip.showings(self.estimate.frame_names)
+
+    @cached_property
+    def seconds(self) -> list[float]:
+        """When each frame is shown first, from the first one."""
+        first: dict[int, float] = {}
+        for seconds, number in self.showings:
+            first.setdefault(number, seconds)
+        return list(first.values())
 
     @property
     def original_size(self) -> tuple[int, int]:
@@ -141,7 +155,7 @@ def load_or_estimate(
         raise Das3rError(
             f"A long side of {config.long_side} pixels is too small (--long-side): take 512, or 256 at least."
         )
-    knowledge = find_knowledge(open_clip(data, config.max_frames), config)
+    knowledge = find_knowledge(find_frames(data, config, progress), config)
     clip = knowledge.clip
     for message in [] if require_cache else knowledge.messages:
         progress.say(message)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from das3r_ns.scene.lens import Lens, Size
-from das3r_ns.video.clip import Clip, Image, working_size
+from das3r_ns.video.clip import Clip, Grey, Image, working_size
 
 
 class UndistortedClip(Clip):
@@ -24,7 +26,7 @@ class UndistortedClip(Clip):
         super().__init__(clip.path, clip.max_frames)
         self.distorted = clip
         self.lens = lens.at(clip.size)
-        self.indices = clip.indices
+        self.indices, self.selection = clip.indices, clip.selection
 
     @property
     def num_source_frames(self) -> int:
@@ -37,9 +39,23 @@ class UndistortedClip(Clip):
         return self.distorted.names
 
     @property
-    def fps(self) -> float:
-        """Frames per second of the frames used."""
-        return self.distorted.fps
+    def sources(self) -> list[Path]:
+        """The files of the video."""
+        return self.distorted.sources
+
+    @cached_property
+    def times(self) -> Float[np.ndarray, " N"]:
+        """Seconds at which each frame of the video is shown."""
+        return self.distorted.times
+
+    @property
+    def source_fps(self) -> float:
+        """Frames per second of the video."""
+        return self.distorted.source_fps
+
+    def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
+        """Every frame, small and grey, as the video has it."""
+        yield from self.distorted.glance(on_frame, long_side)
 
     @property
     def size(self) -> Size:

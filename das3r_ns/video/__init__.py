@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.video.clip import MIN_FRAMES, MIN_SIDE, Clip
+from das3r_ns.video.clip import MIN_SIDE, Clip
 from das3r_ns.video.image_folder import ImageFolder
+from das3r_ns.video.selection import MIN_FRAMES
 from das3r_ns.video.video_file import VideoFile
 
 __all__ = ["open_clip"]

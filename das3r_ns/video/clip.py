@@ -13,14 +13,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
+from das3r_ns.video.selection import Selection, spread
 from das3r_ns.workers import workers
 
 Image = UInt8[np.ndarray, "H W 3"]
 """An upright RGB picture."""
 
-MIN_FRAMES = 2
+Grey = UInt8[np.ndarray, "H W"]
+
+SMALL = 320
+"""Longer side, in pixels, of the pictures by which shots, repeats and the like are told."""
 MIN_SIDE = 32
 """Shorter side in pixels under which there is nothing for optical flow to hold on to."""
 THREADS = workers(100 << 20)
@@ -40,6 +44,9 @@ class Clip(ABC):
         self.max_frames = max_frames
         self.lost: list[int] = []
         """Positions of wanted frames that did not decode, known once all have been asked for."""
+        self._working: dict[int, Image] = {}
+        """Frames at the working resolution that were decoded together with their small pictures."""
+        self._working_side = 0
 
     @property
     @abstractmethod
@@ -48,13 +55,46 @@ class Clip(ABC):
 
     @property
     @abstractmethod
-    def names(self) -> list[str]:
-        """Name of each frame used."""
+    def sources(self) -> list[Path]:
+        """Every file of the video, whether its frames are used or not."""
 
     @property
     @abstractmethod
+    def names(self) -> list[str]:
+        """Name of each frame used."""
+
+    @cached_property
+    @abstractmethod
+    def times(self) -> Float[np.ndarray, " N"]:
+        """Seconds at which each frame of the video is shown, used or not, float64."""
+
+    @property
+    @abstractmethod
+    def source_fps(self) -> float:
+        """Frames per second of the video; the mean where its rate varies."""
+
+    @property
     def fps(self) -> float:
-        """Frames per second of the frames used."""
+        """Frames per second of the frames used, in the mean."""
+        return self.source_fps * len(self.indices) / (self.indices[-1] - self.indices[0] + 1)
+
+    @abstractmethod
+    def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
+        """Every frame of the video that decodes, used or not: its position, and a small grey picture of it.
+
+        Args:
+            on_frame: Called after each frame.
+            long_side: Working resolution in pixels. Where the budget leaves all frames they are kept at it, so that
+                :meth:`working_images` need not decode them again.
+        """
+
+    def selected(self, selection: Selection) -> Clip:
+        """The same clip with other frames of it."""
+        clip = copy.copy(self)
+        for dependent in {"files", "content_hash"} & set(vars(clip)):
+            delattr(clip, dependent)
+        clip.indices, clip.selection = selection.indices, selection
+        return clip
 
     @property
     @abstractmethod
@@ -79,9 +119,40 @@ class Clip(ABC):
         """
 
     @cached_property
+    def selection(self) -> Selection:
+        """Which frames are used; spread evenly from the first to the last where nothing is known of them."""
+        used = spread(self.num_source_frames, self.max_frames)
+        if len(used) == self.num_source_frames:
+            return Selection(used)
+        return Selection(
+            used,
+            remarks=[
+                f"{self.path} has {self.num_source_frames} frames; {len(used)} of them, evenly spread, are used "
+                "(--max-frames)."
+            ],
+        )
+
+    @cached_property
     def indices(self) -> list[int]:
-        """Positions of the frames used among all frames, spread evenly from the first to the last."""
-        return spread(self.num_source_frames, self.max_frames)
+        """Positions of the frames used among all frames."""
+        return self.selection.indices
+
+    def showings(self, names: Container[str]) -> list[tuple[float, int]]:
+        """When the video shows which frame.
+
+        Args:
+            names: Those that there are of the frames used: some may have been lost.
+
+        Returns:
+            Seconds from the first one, and the number of the frame among those: once for each frame, and again
+            wherever the video repeats its picture.
+        """
+        there = [index for index, name in zip(self.indices, self.names, strict=True) if name in names]
+        shown = [(place, number) for number, index in enumerate(there) for place in (index, *self._again(index))]
+        return [(float(self.times[place] - self.times[there[0]]), number) for place, number in sorted(shown)]
+
+    def _again(self, index: int) -> list[int]:
+        return self.selection.repeats.get(index, [])
 
     def without(self, names: Container[str]) -> Clip:
         """The same clip less the frames of these names."""
@@ -94,12 +165,7 @@ class Clip(ABC):
     @property
     def remarks(self) -> list[str]:
         """What to tell the user about how the video is read, before anything is computed."""
-        used = len(spread(self.num_source_frames, self.max_frames))
-        if used == self.num_source_frames:
-            return []
-        return [
-            f"{self.path} has {self.num_source_frames} frames; {used} of them, evenly spread, are used (--max-frames)."
-        ]
+        return list(self.selection.remarks)
 
     def working_images(
         self, long_side: int, on_frame: Callable[[], None] = lambda: None
@@ -113,25 +179,17 @@ class Clip(ABC):
         Raises:
             Das3rError: A frame cannot be decoded or differs in size.
         """
-        return np.stack([shrink(image, long_side) for image in self.original_images(on_frame)])
+        kept = self._take_kept(long_side, on_frame)
+        return np.stack(kept or [shrink(image, long_side) for image in self.original_images(on_frame)])
 
-
-def spread(count: int, budget: int) -> list[int]:
-    """At most ``budget`` of ``count`` positions, evenly spread from the first to the last."""
-    if count <= budget:
-        return list(range(count))
-    return [round(i * (count - 1) / (budget - 1)) for i in range(budget)]
-
-
-def listed(numbers: list[int]) -> str:
-    """Sorted numbers for a person, runs of them shortened: ``3, 7-12``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1] = [runs[-1][0], number]
-        else:
-            runs.append([number])
-    return ", ".join("-".join(map(str, run)) for run in runs)
+    def _take_kept(self, long_side: int, on_frame: Callable[[], None]) -> list[Image]:
+        """The frames used as :meth:`glance` has kept them; none where it has not kept all. They are forgotten."""
+        working, self._working = self._working, {}
+        if long_side != self._working_side or any(index not in working for index in self.indices):
+            return []
+        for _ in self.indices:
+            on_frame()
+        return [working[index] for index in self.indices]
 
 
 def working_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
@@ -140,7 +198,7 @@ def working_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
     return 2 * round(size[0] * scale / 2), 2 * round(size[1] * scale / 2)
 
 
-def shrink(image: Image, long_side: int) -> Image:
+def shrink(image: UInt8[np.ndarray, "H W *c"], long_side: int) -> UInt8[np.ndarray, "h w *c"]:
     """A picture at the working resolution, averaged over areas so that nothing aliases."""
     size = working_size((image.shape[1], image.shape[0]), long_side)
     if size == (image.shape[1], image.shape[0]):

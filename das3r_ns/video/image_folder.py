@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.video.clip import MIN_FRAMES, THREADS, Clip, Image, shrink
+from das3r_ns.video.clip import SMALL, THREADS, Clip, Grey, Image, shrink
+from das3r_ns.video.selection import MIN_FRAMES
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -65,6 +67,10 @@ class ImageFolder(Clip):
     def num_source_frames(self) -> int:
         return len(self._all)
 
+    @property
+    def sources(self) -> list[Path]:
+        return self._all
+
     @cached_property
     def files(self) -> list[Path]:
         """The images used."""
@@ -74,9 +80,13 @@ class ImageFolder(Clip):
     def names(self) -> list[str]:
         return [file.name for file in self.files]
 
+    @cached_property
+    def times(self) -> Float[np.ndarray, " N"]:
+        return np.arange(self.num_source_frames) / FRAMES_PER_SECOND
+
     @property
-    def fps(self) -> float:
-        return FRAMES_PER_SECOND * len(self.indices) / self.num_source_frames
+    def source_fps(self) -> float:
+        return FRAMES_PER_SECOND
 
     @cached_property
     def size(self) -> tuple[int, int]:
@@ -103,7 +113,34 @@ class ImageFolder(Clip):
         self, long_side: int, on_frame: Callable[[], None] = lambda: None
     ) -> UInt8[np.ndarray, "N H W 3"]:
         # Shrinking inside the threads keeps full-size pictures from piling up.
-        return np.stack(list(self._images(lambda image: shrink(image, long_side), on_frame)))
+        kept = self._take_kept(long_side, on_frame)
+        return np.stack(kept or list(self._images(lambda image: shrink(image, long_side), on_frame)))
+
+    def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
+        keeps = bool(long_side) and self.num_source_frames <= self.max_frames
+        self._working, self._working_side = {}, long_side
+
+        def read(item: tuple[int, Path]) -> tuple[int, Grey | None]:
+            number, file = item
+            try:
+                if keeps:
+                    image = read_image(file)
+                    if (image.shape[1], image.shape[0]) == self.size:
+                        self._working[number] = shrink(image, long_side)
+                    grey = shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), SMALL)
+                else:
+                    grey = read_small(file)
+            except Das3rError:
+                grey = None  # said where the image is wanted
+            on_frame()
+            return number, grey
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, self.num_source_frames, 2 * THREADS):
+                batch = enumerate(self._all[start : start + 2 * THREADS], start)
+                for number, grey in pool.map(read, batch):
+                    if grey is not None:
+                        yield number, grey
 
     def _images(self, finish: Callable[[Image], Image], on_frame: Callable[[], None]) -> Iterator[Image]:
         def read(file: Path) -> Image:
@@ -121,6 +158,22 @@ class ImageFolder(Clip):
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(self.files), 2 * THREADS):
                 yield from pool.map(read, self.files[start : start + 2 * THREADS])
+
+
+def read_small(file: Path) -> Grey:
+    """An image upright and grey at SMALL, its JPEG decoded at a fraction of its size.
+
+    Raises:
+        Das3rError: It is damaged, cut off or no image at all.
+    """
+    try:
+        with PIL.Image.open(file) as opened:
+            opened.draft("L", (SMALL, SMALL))
+            if opened.mode.startswith("I") or opened.has_transparency_data:
+                return shrink(cv2.cvtColor(read_image(file), cv2.COLOR_RGB2GRAY), SMALL)
+            return shrink(np.array(PIL.ImageOps.exif_transpose(opened).convert("L")), SMALL)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise _unreadable(file, error) from error
 
 
 def read_image(file: Path) -> Image:

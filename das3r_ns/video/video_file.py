@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
+from pathlib import Path
 
 import av
 import av.filter
@@ -14,10 +16,12 @@ import cv2
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.reformatter import Interpolation
 from av.video.stream import VideoStream
+from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.video.clip import Clip, Image
+from das3r_ns.video.clip import SMALL, Clip, Grey, Image, shrink, working_size
 from das3r_ns.video.colour import HLG, is_hdr, shown
 
 STILL_OR_TEXT = ("tty", "image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
@@ -30,6 +34,8 @@ COMPLETE = 0.9
 class _Probe:
     times: list[int]
     """Presentation time of every frame, in order; empty where the file does not say them all."""
+    time_base: Fraction
+    """Seconds of its unit."""
     num_frames: int
     fps: float
     size: tuple[int, int]
@@ -54,7 +60,7 @@ class VideoFile(Clip):
             # The length written in the header is a guess in many containers; counting packets reads the file once and
             # decodes nothing.
             times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            rate = stream.average_rate or stream.guessed_rate
+            rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base or Fraction(1, 90000)
         with self._opened() as (container, stream):
             first = next(self._decoded(container, stream), None)
             image = None if first is None else _upright(first, stream, first.rotation)
@@ -66,6 +72,7 @@ class VideoFile(Clip):
         known = [time for time in times if time is not None]
         return _Probe(
             times=sorted(known) if len(set(known)) == len(times) else [],
+            time_base=unit,
             num_frames=len(times),
             fps=float(rate or 24),
             size=(image.shape[1], image.shape[0]),
@@ -78,12 +85,22 @@ class VideoFile(Clip):
         return self._probe.num_frames
 
     @property
+    def sources(self) -> list[Path]:
+        return [self.path]
+
+    @property
     def names(self) -> list[str]:
         return [f"{index:05d}" for index in self.indices]
 
+    @cached_property
+    def times(self) -> Float[np.ndarray, " N"]:
+        if not self._probe.times:
+            return np.arange(self.num_source_frames) / self._probe.fps
+        return np.array(self._probe.times) * float(self._probe.time_base)
+
     @property
-    def fps(self) -> float:
-        return self._probe.fps * len(self.indices) / self.num_source_frames
+    def source_fps(self) -> float:
+        return self._probe.fps
 
     @property
     def size(self) -> tuple[int, int]:
@@ -130,6 +147,18 @@ class VideoFile(Clip):
             )
         self.lost = sorted(wanted.difference(found))
 
+    def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
+        keeps = bool(long_side) and self.num_source_frames <= self.max_frames
+        self._working, self._working_side = {}, long_side
+        with self._opened() as (container, stream):
+            for number, frame, rotation in self._numbered_frames(container, stream):
+                if keeps:
+                    image = _upright(frame, stream, rotation)
+                    if (image.shape[1], image.shape[0]) == self.size:
+                        self._working[number] = shrink(image, long_side)
+                on_frame()
+                yield number, _small(frame, stream, rotation)
+
     @contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
         try:
@@ -155,14 +184,21 @@ class VideoFile(Clip):
         self, container: InputContainer, stream: VideoStream, wanted: set[int]
     ) -> Iterator[tuple[int, Image]]:
         """The wanted frames with their positions in the video, in order. Only they are converted: it costs time."""
+        for number, frame, rotation in self._numbered_frames(container, stream):
+            if number in wanted:
+                yield number, _upright(frame, stream, rotation)
+
+    def _numbered_frames(
+        self, container: InputContainer, stream: VideoStream
+    ) -> Iterator[tuple[int, av.VideoFrame, int]]:
+        """Every frame that decodes: its position in the video, itself, and its display rotation."""
         position = {time: number for number, time in enumerate(self._probe.times)}
         rotation: int | None = None
         for count, frame in enumerate(self._decoded(container, stream, self._probe.interlaced)):
             rotation = frame.rotation if rotation is None else rotation  # which the filter of interlaced films drops
             # By time, since a damaged frame is missing from the count.
             number = position.get(frame.pts, count) if frame.pts is not None else count
-            if number in wanted:
-                yield number, _upright(frame, stream, rotation)
+            yield number, frame, rotation
 
     def _decoded(
         self, container: InputContainer, stream: VideoStream, deinterlace: bool = False
@@ -221,6 +257,13 @@ def _upright(frame: av.VideoFrame, stream: VideoStream, rotation: int) -> Image:
             image, (round(image.shape[1] * float(aspect)), image.shape[0]), interpolation=cv2.INTER_LINEAR
         )
     return np.ascontiguousarray(np.rot90(image, round(rotation / 90)))
+
+
+def _small(frame: av.VideoFrame, stream: VideoStream, rotation: int) -> Grey:
+    """A frame grey and upright at SMALL."""
+    width, height = working_size((round(frame.width * float(stream.sample_aspect_ratio or 1)), frame.height), SMALL)
+    small = frame.reformat(width, height, format="gray", interpolation=Interpolation.AREA)
+    return np.ascontiguousarray(np.rot90(small.to_ndarray(), round(rotation / 90)))
 
 
 def _reason(error: Exception) -> str:

@@ -135,7 +135,7 @@ def test_a_large_picture_far_from_the_origin_keeps_its_digits(tmp_path: Path, re
 
 
 def test_a_trajectory_has_the_order_of_tum(cameras: ExportedCameras, tmp_path: Path) -> None:
-    write_trajectory(cameras.c2w_cv, 25.0, tmp_path / "trajectory.txt")
+    write_trajectory(cameras.c2w_cv, (np.arange(len(cameras.c2w_cv)) / 25).tolist(), tmp_path / "trajectory.txt")
     rows = np.loadtxt(tmp_path / "trajectory.txt")
     np.testing.assert_allclose(rows[:, 0], [0, 0.04, 0.08, 0.12, 0.16])
     np.testing.assert_allclose(rows[:, 1:4], cameras.c2w_cv[:, :3, 3], atol=1e-8)
@@ -145,7 +145,7 @@ def test_a_trajectory_has_the_order_of_tum(cameras: ExportedCameras, tmp_path: P
 
 
 def test_a_trajectory_is_read_by_evo(cameras: ExportedCameras, tmp_path: Path) -> None:
-    write_trajectory(cameras.c2w_cv, 30.0, tmp_path / "trajectory.txt")
+    write_trajectory(cameras.c2w_cv, (np.arange(len(cameras.c2w_cv)) / 30).tolist(), tmp_path / "trajectory.txt")
     read = file_interface.read_tum_trajectory_file(tmp_path / "trajectory.txt")
     np.testing.assert_allclose(read.timestamps, np.arange(5) / 30, atol=1e-8)
     np.testing.assert_allclose(np.stack(read.poses_se3), cameras.c2w_cv, atol=1e-7)

@@ -17,8 +17,9 @@ import pytest
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.report.write import write_video
 from das3r_ns.video import open_clip
-from das3r_ns.video.clip import spread, working_size
+from das3r_ns.video.clip import working_size
 from das3r_ns.video.image_folder import read_image
+from das3r_ns.video.selection import spread
 from das3r_ns.video.video_file import VideoFile
 
 

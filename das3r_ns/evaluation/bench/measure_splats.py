@@ -26,6 +26,7 @@ from das3r_ns.evaluation.methods import method_config
 from das3r_ns.evaluation.metrics import psnr_paper, psnr_static
 from das3r_ns.evaluation.observed import ITERATIONS, with_observed
 from das3r_ns.evaluation.plates import masks_at, observed_at, score_plates, to_size
+from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.report.drawing import overlay
 from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.progress import Progress
@@ -35,7 +36,6 @@ from das3r_ns.scene.static_weight import static_weight
 from das3r_ns.splats.image_metrics import Lpips
 from das3r_ns.splats.ssim import weighted_ssim
 from das3r_ns.trained.run import render_camera, render_training_view, training_images
-from das3r_ns.video import open_clip
 
 
 @dataclass
@@ -69,7 +69,7 @@ def measure_splats(job: Job) -> Record:
     config.output_dir = job.config.output_dir.resolve() / "runs"
     config.experiment_name = job.sequence
     cost, problems = Cost(), []
-    split_frames(len(open_clip(clip, parser.front_end.max_frames).names), "paper")  # too short? said at once
+    split_frames(len(find_frames(clip, parser.front_end, Progress()).names), "paper")  # too short? said at once
     estimate = load_or_estimate(clip, parser.front_end).estimate
     masks = _true_masks(job, estimate, problems)
     with splatfacto_anywhere():

@@ -17,8 +17,9 @@ from das3r_ns.frontend.known.cameras import CameraFile, LensFile, read_cameras, 
 from das3r_ns.frontend.known.masks import GivenMasks, find_masks, masks_beside, read_masks
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens
-from das3r_ns.video.clip import MIN_FRAMES, Clip
+from das3r_ns.video.clip import Clip
 from das3r_ns.video.image_folder import file_digest
+from das3r_ns.video.selection import MIN_FRAMES
 
 FOCAL_RANGE = (0.2, 20.0)
 """Focals over the longer side of the picture that can be meant: fields of view from 136 to 3 degrees."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from das3r_ns.scene.points import fused_points
 MARKER = "das3r.json"
 """Holds where the folder's content comes from; tells our folders from others."""
 MAX_POINTS = 1_000_000
+TIME_BASE = Fraction(1, 90000)
+"""Seconds: a whole number of them lasts a frame at any common rate, those of 1001 included."""
 
 
 def export_masks(
@@ -94,7 +96,7 @@ def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSetting
             write_png(directory / "depth" / name, picture[..., ::-1])
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
-        write_video(directory / "overlay.mp4", _overlays(scene, settings, advance), scene.fps)
+        write_video(directory / "overlay.mp4", _overlays(scene, settings, advance), scene.fps, times=scene.seconds)
     return float(np.mean(shares))
 
 
@@ -137,7 +139,13 @@ def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -
     return contact_sheet(scene.estimate.num_frames, cell, f"{_title(scene)}, {moves}", note)
 
 
-def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: float, bits: int = 8) -> None:
+def write_video(
+    path: Path,
+    images: Iterator[UInt8[np.ndarray, "H W 3"]],
+    fps: float,
+    bits: int = 8,
+    times: Sequence[float] | None = None,
+) -> None:
     """Encode RGB frames as MP4: H.264 where FFmpeg has an encoder for it, else MPEG-4 part 2.
 
     Colours are stored at half the resolution, as every player expects, where the size is even. An odd size keeps them
@@ -148,11 +156,12 @@ def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: f
         images: The frames.
         fps: Frames per second.
         bits: Bits to spend on a pixel in a second: 8 to look at, 40 to work with.
+        times: Seconds at which each is shown, where their rate varies; ``fps`` is then the mean.
     """
     codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
         stream = None
-        for image in images:
+        for number, image in enumerate(images):
             odd = any(side % 2 for side in image.shape[:2])
             if odd and codec == "mpeg4":
                 image = image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2]
@@ -161,7 +170,11 @@ def write_video(path: Path, images: Iterator[UInt8[np.ndarray, "H W 3"]], fps: f
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv444p" if odd and codec != "mpeg4" else "yuv420p"
                 stream.bit_rate = bits * image.shape[0] * image.shape[1]
+                if times is not None:
+                    stream.codec_context.time_base = stream.time_base = TIME_BASE
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            if times is not None:
+                frame.time_base, frame.pts = TIME_BASE, round(times[number] / TIME_BASE)
             container.mux(stream.encode(frame))
         if stream is not None:
             container.mux(stream.encode())

@@ -1,0 +1,96 @@
+"""Whether two small pictures show the same place, however the camera or the light has changed between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+FLOW_SIDE = 160
+"""Longer side, in pixels, at which pictures are laid over each other by optical flow."""
+WINDOW = 9
+"""Pixels across a neighbourhood that is compared."""
+ALIKE = 0.7
+"""Correlation from which two neighbourhoods are the same thing; unlike a difference it knows no exposure."""
+LEAST_CONTRAST = 3.0
+"""Standard deviation, in grey levels, under which there is nothing in a neighbourhood, or a picture, to compare."""
+FEATURES = 600
+DISTINCT = 0.8
+"""Lowe's ratio: a match is kept where the second best is this much worse."""
+CONSISTENT = 15
+"""Matches on one epipolar geometry from which two pictures have a place in common. Chance gives no more than about ten
+between unrelated ones, for seven suffice to define a geometry."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One frame, small and grey, and what is computed of it once something asks."""
+
+    number: int
+    """Its position in the video."""
+    grey: UInt8[np.ndarray, "H W"]
+
+    @cached_property
+    def for_flow(self) -> UInt8[np.ndarray, "h w"]:
+        """The picture at FLOW_SIDE."""
+        scale = min(1.0, FLOW_SIDE / max(self.grey.shape))
+        size = tuple(max(round(side * scale), 12) for side in self.grey.shape[::-1])
+        return cv2.resize(self.grey, size, interpolation=cv2.INTER_AREA)
+
+    @cached_property
+    def features(self) -> tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 128"] | None]:
+        """Places and descriptors of SIFT (Lowe, IJCV 2004)."""
+        sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
+        points, descriptors = sift.detectAndCompute(self.grey, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return np.array([point.pt for point in points], np.float32).reshape(-1, 2), descriptors
+
+
+def flow_between(first: Look, second: Look) -> tuple[Float[np.ndarray, "h w 2"], float]:
+    """Optical flow at FLOW_SIDE, and the share of the first picture's texture that is found again by it."""
+    solver = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = solver.calc(first.for_flow, second.for_flow, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return flow, _share_alike(first.for_flow, second.for_flow, flow)
+
+
+def common_matches(first: Look, second: Look) -> int:
+    """Matches of distinct features that agree with one motion of a camera."""
+    (here, these), (there, those) = first.features, second.features
+    if these is None or those is None or min(len(these), len(those)) < 8:
+        return 0
+    pairs = [pair for pair in cv2.BFMatcher().knnMatch(these, those, k=2) if len(pair) == 2]
+    kept = {best.trainIdx: best.queryIdx for best, second in pairs if best.distance < DISTINCT * second.distance}
+    if len(kept) < 8:
+        return 0
+    to, start = list(kept), list(kept.values())
+    _, agree = cv2.findFundamentalMat(here[start], there[to], cv2.FM_RANSAC, 1.0, 0.99, 300)
+    return 0 if agree is None else int(agree.sum())
+
+
+def _share_alike(
+    first: UInt8[np.ndarray, "h w"], second: UInt8[np.ndarray, "h w"], flow: Float[np.ndarray, "h w 2"]
+) -> float:
+    height, width = first.shape
+    y, x = np.indices((height, width), dtype=np.float32)
+    to_x, to_y = np.asarray(x + flow[..., 0]), np.asarray(y + flow[..., 1])
+    inside = (to_x >= 0) & (to_y >= 0) & (to_x <= width - 1) & (to_y <= height - 1)
+    warped = cv2.remap(second, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    alike, textured = _alike(first.astype(np.float32), warped.astype(np.float32))
+    return float((alike & inside)[textured].sum() / max(textured.sum(), 1))
+
+
+def _alike(
+    a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]
+) -> tuple[Bool[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    """Where two pictures correlate, and where the first one has texture."""
+
+    def mean(picture: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+        return cv2.blur(picture, (WINDOW, WINDOW))
+
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a, variance_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    correlation = covariance / np.sqrt(np.maximum(variance_a * variance_b, 1e-6))
+    return correlation > ALIKE, variance_a > LEAST_CONTRAST**2
