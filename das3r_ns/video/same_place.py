@@ -17,6 +17,8 @@ ALIKE = 0.7
 """Correlation from which two neighbourhoods are the same thing; unlike a difference it knows no exposure."""
 LEAST_CONTRAST = 3.0
 """Standard deviation, in grey levels, under which there is nothing in a neighbourhood, or a picture, to compare."""
+LEAST_TEXTURE = 0.1
+"""Share of a picture that must have texture for the whole of it to be followed."""
 FEATURES = 600
 DISTINCT = 0.8
 """Lowe's ratio: a match is kept where the second best is this much worse."""
@@ -78,7 +80,7 @@ def _share_alike(
     inside = (to_x >= 0) & (to_y >= 0) & (to_x <= width - 1) & (to_y <= height - 1)
     warped = cv2.remap(second, to_x, to_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     alike, textured = _alike(first.astype(np.float32), warped.astype(np.float32))
-    return float((alike & inside)[textured].sum() / max(textured.sum(), 1))
+    return float((alike & inside & textured).sum() / max(textured.sum(), LEAST_TEXTURE * textured.size))
 
 
 def _alike(

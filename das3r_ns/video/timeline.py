@@ -15,8 +15,8 @@ VERSION = 1
 UNCHANGED = 1.0
 """Change, in grey levels, that is nothing but rounding."""
 UNMOVED = 0.12 / 160
-"""Shift under which nothing moves that could be seen: a repeated frame has 0.02 of 160 pixels in a good encoding and
-0.1 in a poor one, a slow pan 0.2."""
+"""Shift under which the picture stands still: a repeated frame has up to 0.03 of 160 pixels in a good encoding and 0.08
+in a poor one, a slow pan 0.16 and more."""
 ALMOST = 0.25
 """Share of the change in frames near by under which a change is the noise of the encoding."""
 
@@ -40,7 +40,7 @@ class Timeline:
     """Largest mean difference of a block of pixels to the last frame that was another picture, in grey levels; NaN
     where there is none."""
     shift: Float[np.ndarray, " N"]
-    """Displacement since then that all but a hundredth of the picture stays under, as a share of its longer side."""
+    """Displacement since then that all but a tenth of the picture stays under, as a share of its longer side."""
     cuts: tuple[int, ...] = ()
     """Positions at which another shot begins."""
     strange: tuple[int, ...] = ()

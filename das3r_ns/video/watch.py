@@ -87,7 +87,7 @@ class Watcher:
             change = _change(last.grey, grey)
             flow, carried = flow_between(last, look)
             lengths = cv2.magnitude(*cv2.split(flow)) / max(flow.shape)
-            shift = float(np.percentile(lengths, 99))
+            shift = float(np.percentile(lengths, 90))
             values["change"][number], values["shift"][number] = change, shift
             recent = max(self._changes, default=0.0)
             if change <= UNCHANGED or (shift < UNMOVED and change < ALMOST * recent):

@@ -60,7 +60,7 @@ def test_ns_train_runs_through(
     assert "Front end: monst3r (a network for pairs of frames, then global alignment; as asked for). Weights: " in said
     assert f"directed pairs of {SIZE} x 64 pixels, 2 at once, on cpu in float32; about" in said
     assert list((tmp_path / "outputs").rglob("*.ckpt"))
-    assert len(list((data / ".das3r").iterdir())) == 1
+    assert len(list((data / ".das3r").glob("*/scene.json"))) == 1
 
 
 def test_the_front_end_has_a_short_name_on_nerfstudios_command_lines() -> None:
@@ -159,7 +159,7 @@ def test_a_bad_checkpoint_is_refused_before_the_work(
     assert left.value.code == 1 and time.perf_counter() - start < 30
     error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("das3r: "))
     assert all(word in error for word in words), error
-    assert not list((data / ".das3r").glob("*")) and not (tmp_path / "out" / "masks").exists()
+    assert not list((data / ".das3r").glob("*/")) and not (tmp_path / "out" / "masks").exists()
     assert not (checkpoint / "planted").exists()
 
 
