@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.codec
 import cv2
 import numpy as np
 import pytest
