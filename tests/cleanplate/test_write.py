@@ -110,6 +110,23 @@ def test_plates_have_the_geometry_of_the_video(bent_video, make_trainer, tmp_pat
         assert np.abs(plate - expected)[moves & ~lens.beyond].mean() < 6
 
 
+def test_pictures_that_the_video_repeats_are_written_again_at_its_times(scene: KnownScene, tmp_path: Path) -> None:
+    order = [0, 0, 1, 2, 3, 3, 3, *range(4, 12)]
+    seconds = (np.cumsum([0, *[4, 3] * 7]) / 100).tolist()
+    vars(scene.video)["showings"] = list(zip(seconds, order, strict=True))
+    write_clean_plates(scene, tmp_path / "out")
+    for folder in ("frames", "render", "holes", "sources"):
+        assert len(list((tmp_path / "out" / folder).iterdir())) == len(order)
+    for place, number in enumerate(order):
+        np.testing.assert_array_equal(read(tmp_path / f"out/render/{place:05d}.png"), scene.clean[number])
+    with av.open(str(tmp_path / "out/clean.mp4")) as film:
+        times = [float(frame.time or 0) for frame in film.decode(video=0)]
+    np.testing.assert_allclose(np.array(times) - times[0], seconds, atol=1e-5)
+    written = json.loads((tmp_path / "out/clean-plate.json").read_text())
+    assert written["frame_names"] == [scene.video.estimate.frame_names[number] for number in order]
+    assert written["seconds"] == seconds
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_holes_are_marked_and_filled_only_if_asked(scene: KnownScene, tmp_path: Path, fill: bool) -> None:
     scene.nothing = True
