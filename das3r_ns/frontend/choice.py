@@ -33,7 +33,7 @@ FRONT_ENDS = {
         "das3r_ns.frontend.geometric.estimate",
         8,
         "optical flow and geometry, no trained weights",
-        ("points", "stereo"),
+        ("points", "stereo", "stopped"),
     ),
     "monst3r": FrontEnd(
         "das3r_ns.frontend.network.monst3r.front_end",

@@ -10,6 +10,8 @@ FrontEndName = Literal["auto", "geometric", "monst3r"]
 
 Cameras = Literal["own", "colmap"]
 
+Stopped = Literal["leave", "keep"]
+
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -33,6 +35,10 @@ class FrontEndConfig:
     stereo: bool = True
     """Measure depth by multi-view stereo once the cameras are known, and look again at what moves by it ('geometric'
     only). Without, both are what the optical flow says: quicker to have, but coarser at the edges of things."""
+    stopped: Stopped = "leave"
+    """What becomes of a mover in frames in which it stands still, before it starts or after it stops ('geometric' with
+    stereo only): 'leave' takes it out of the scene there too, where another frame sees its place without it; 'keep'
+    has it in the scene while it stands. What moves in no frame stays either way."""
     checkpoint: str = "auto"
     """Weights of the network: a folder (config.json and model.safetensors), a .pth file, or a published one by its name
     (das3r, monst3r, dust3r; downloaded if need be, for non-commercial use only). 'auto' takes what `das3r weights` has

@@ -59,13 +59,12 @@ def dynamic_probability(
     Args:
         images: RGB frames at the working resolution.
         evidence: What speaks for and against motion, at its own (smaller) resolution.
-        look: What the depth of the static world adds to it, at that resolution, where it has been measured.
+        look: What the depth of the static world says besides of every pixel, at that resolution, where it has been
+            measured; the evidence has to know of it (:meth:`~das3r_ns.frontend.geometric.motion.SecondLook.added_to`).
 
     Returns:
         Probability that what the pixel shows moves, float32; 0.5 is the decision, and edges follow the image.
     """
-    if look is not None:
-        evidence = look.added_to(evidence)
     relative, certain = relative_evidence(evidence, smooth(evidence, *fuse(evidence)))
     regions = evidence.regions
 
@@ -78,7 +77,7 @@ def dynamic_probability(
             small += LOOK_WEIGHT * look.witnessed[t] * more * near
             small *= 1.0 + look.missing[t] * near
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
-            small *= 1.0 - look.at_rest[t]
+            small *= 1.0 - (look.at_rest[t] if look.gone is None else look.at_rest[t] * (1.0 - look.gone[t]))
         size = (images.shape[2], images.shape[1])
         here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
         # Where every pixel has spoken for itself, GrabCut would only move the edges away again.
@@ -89,6 +88,12 @@ def dynamic_probability(
         return np.stack(list(pool.map(one, range(len(images)))))
 
 
+def moving_superpixels(evidence: EvidenceMaps) -> Float[np.ndarray, " S"]:
+    """How surely each superpixel is part of something that moves, 0 where it is more likely static."""
+    relative, _ = relative_evidence(evidence, smooth(evidence, *fuse(evidence)))
+    return np.where(relative > BAND[1], np.minimum(relative, 1.0), 0.0)
+
+
 def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
     """Weigh the cues of each superpixel by what they are worth there.
 
@@ -96,7 +101,8 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     flow has to do, for less. What looks different in nearly all other frames moves too, unless good flow says that it
     does not; that needs no flow of its own, so it speaks where fast movers and the ends of the clip leave none. Before
     a camera on a tripod, what looks like the median image of the clip hardly moves, and what does not may be a mover
-    that has stopped. What nothing sure is known of stands still.
+    that has stopped; before one that travels, it is what other frames look past. What nothing sure is known of stands
+    still.
 
     That stereo has matched a superpixel at one depth is no further witness: flow and colours have been measured against
     that depth, and a mover that the camera follows is matched too.
@@ -104,13 +110,12 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     Returns:
         Evidence of motion, 0 to 1, and the confidence in it.
     """
-    motion = np.sqrt(evidence.motion * evidence.separation)
     weight = evidence.colour_weight
-    value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * motion
+    value = weight * evidence.colour + (1 - weight) * MOTION_ALONE * evidence.moved
     # Flow that agrees with a static world is proof enough of it, texture or not.
     confidence = (weight + (1 - weight) * (1 - evidence.motion)) * evidence.flow_trust
     # Once stereo has measured what lies behind, flow has no say in that: a slow mover's leads home to itself.
-    doubt = evidence.flow_trust * (1 - motion) if not evidence.looks_behind else 0.0
+    doubt = 0.0 if evidence.looks_behind else evidence.static_by_flow
     change = evidence.change * (1 - doubt)
     # Colours that agree prove nothing where a mover would leave them as they are.
     known = CHANGE_CONFIDENCE * evidence.change_weight * np.maximum(weight * evidence.flow_trust, evidence.change)
@@ -119,6 +124,9 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))
+    if evidence.gone is not None:
+        value = value + (1 - value) * evidence.gone
+        confidence = np.maximum(confidence, evidence.gone)
     return value * confidence / (confidence + STATIC_PRIOR), confidence + STATIC_PRIOR
 
 

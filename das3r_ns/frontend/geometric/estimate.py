@@ -118,7 +118,7 @@ def estimate(
     )
     if not config.stereo or result.camera_kind != "general":
         return scene
-    return _with_stereo(scene, images, flow_images, flows, evidence, known, progress)
+    return _with_stereo(scene, images, flow_images, flows, evidence, config, known, progress)
 
 
 def _with_stereo(
@@ -127,6 +127,7 @@ def _with_stereo(
     flow_images: UInt8[np.ndarray, "N h w 3"],
     flows: PairFlows,
     evidence: EvidenceMaps | None,
+    config: FrontEndConfig,
     known: Known,
     progress: Progress,
 ) -> SceneEstimate:
@@ -138,6 +139,7 @@ def _with_stereo(
         flow_images: The same at the resolution of the flow.
         flows: Optical flow between them.
         evidence: What spoke for motion; None where the user's masks alone count.
+        config: Settings of the front end.
         known: Whose masks may have to be joined in.
         progress: Where to report.
 
@@ -161,7 +163,7 @@ def _with_stereo(
             c2w_cv=scene.c2w_cv,
         )
         with progress.stage("Second look", ROUNDS * count) as advance:
-            dynamic = look_again(images, flow_images, flows, evidence, matched, dynamic, advance)
+            dynamic = look_again(images, flow_images, flows, evidence, matched, dynamic, config.stopped, advance)
         dynamic = known.with_masks(dynamic)
     with progress.stage("Depth", count) as advance:
         depth, confidence = matches.depth(1.0 - dynamic, advance)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
+from das3r_ns.frontend.config import Stopped
+from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability, moving_superpixels
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, look_behind, motion_evidence
+from das3r_ns.frontend.geometric.motion.memory import followed, gone_elsewhere, gone_with_movers
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.known.knowledge import static_weight
 
@@ -23,6 +26,7 @@ def look_again(
     evidence: EvidenceMaps,
     matched: RigidPrediction,
     dynamic: Float[np.ndarray, "N H W"],
+    stopped: Stopped = "leave",
     on_frame: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "N H W"]:
     """Decide once more what moves, with the depth of the static world to compare the frames by.
@@ -31,6 +35,9 @@ def look_again(
     where stereo has matched, flow and colours agree with it if the place is static, and where it has not, the depth is
     as good as before.
 
+    What is found to move is remembered in the frames around: there less has to speak for it, and what stands where
+    other frames look past it, before it walked off or after it stopped, leaves with it.
+
     Args:
         images: RGB frames at the working resolution.
         small: The same at the resolution of the evidence.
@@ -38,6 +45,7 @@ def look_again(
         evidence: What the first look saw.
         matched: Cameras and depth by stereo, movers and all, at the resolution of the evidence.
         dynamic: Dynamic probability by the first look: which frames show a mover, and are not asked what is behind it.
+        stopped: Whether a mover leaves the scene or is kept in frames in which it stands.
         on_frame: Called :data:`ROUNDS` times for each frame, for progress bars.
 
     Returns:
@@ -45,4 +53,12 @@ def look_again(
     """
     evidence = motion_evidence(small, flows, matched, on_frame, before=evidence)
     stays = static_weight(dynamic, (small.shape[2], small.shape[1]))
-    return dynamic_probability(images, evidence, look_behind(small, matched, stays, on_frame))
+    look = look_behind(small, matched, stays, on_frame)
+    evidence = look.added_to(evidence)
+    moving = moving_superpixels(evidence)
+    if moving.any():
+        if stopped == "leave":
+            gone = gone_with_movers(gone_elsewhere(small, matched, stays), evidence, moving)
+            look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
+        evidence = followed(evidence, moving, evidence.regions.mean(look.witnessed))
+    return dynamic_probability(images, evidence, look)

@@ -317,12 +317,13 @@ def test_second_look_adds_what_other_frames_do_not_show() -> None:
         poster[t, 10:50, left : left + 24] = True
     evidence = motion_evidence(images, _flows(images))
     assert (dynamic_probability(images, evidence)[poster] > 0.5).mean() < 0.05
-    found = dynamic_probability(images, evidence, _look(images, 1.0, 1.0, 0.0, np.nonzero(poster)))
+    look = _look(images, 1.0, 1.0, 0.0, np.nonzero(poster))
+    found = dynamic_probability(images, look.added_to(evidence), look)
     assert (found[poster] > 0.5).mean() > 0.9
     # Where nobody sees the place, nothing that is said of it counts.
     look = _look(images, 1.0, 0.0, 0.0, np.nonzero(poster))
     look.change[masks] = 1.0
-    unseen = dynamic_probability(images, evidence, look)
+    unseen = dynamic_probability(images, look.added_to(evidence), look)
     assert (unseen[poster] > 0.5).mean() < 0.05
     assert _iou(unseen, masks) > 0.8
 
@@ -357,7 +358,7 @@ def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
     def moves(at_rest: float) -> np.ndarray:
         look = _look(images, 1.0, 1.0, 0.0, np.nonzero(masks))
         look.at_rest[gap] = at_rest
-        return dynamic_probability(images, evidence, look) > 0.5
+        return dynamic_probability(images, look.added_to(evidence), look) > 0.5
 
     without, little, entirely = moves(0.0), moves(0.2), moves(1.0)
     assert without[gap].mean() > 0.95

@@ -21,7 +21,7 @@ def test_the_second_look_mends_the_first(demo_video) -> None:
     evidence = motion_evidence(images, flows)  # without cameras: much of the room has parallax, which looks like motion
     first = dynamic_probability(images, evidence)
     ticks = []
-    second = look_again(images, images, flows, evidence, matched, first, lambda: ticks.append(1))
+    second = look_again(images, images, flows, evidence, matched, first, on_frame=lambda: ticks.append(1))
     assert len(ticks) == ROUNDS * truth.num_frames
 
     def iou(probability: np.ndarray) -> float:

@@ -84,6 +84,19 @@ class EvidenceMaps:
     """Superpixels of different frames that flow carries onto one another."""
     link_share: Float[np.ndarray, " L"]
     """Share of the first that lands on the second."""
+    gone: Float[np.ndarray, " S"] | None = None
+    """How surely the superpixel shows what is gone from its place in other frames, however still it stands; None where
+    nobody has looked, or what stops is to stay."""
+
+    @property
+    def moved(self) -> Float[np.ndarray, " S"]:
+        """Motion by the flow alone: significant, and other than the surroundings'."""
+        return np.sqrt(self.motion * self.separation)
+
+    @property
+    def static_by_flow(self) -> Float[np.ndarray, " S"]:
+        """How surely the flow, where it is good, says that the superpixel does not move."""
+        return self.flow_trust * (1 - self.moved)
 
 
 def motion_evidence(

@@ -72,6 +72,8 @@ class SecondLook:
     at_rest: Float[np.ndarray, "N H W"]
     """How surely the pixel is static: still, while other frames do not show something else behind it, amid movers that
     are not."""
+    gone: Float[np.ndarray, "N H W"] | None = None
+    """How surely what the pixel shows stands there in some frames and is gone in others; None where that is to stay."""
 
     def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
         """The evidence of a clip with its change as seen now."""
@@ -111,7 +113,7 @@ def look_behind(
     def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
         others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
         depth, support = kernels.inverse_depth_from_others(
-            inverse_depth[others], trust[others], *_into(matched, others, t), SHARE, AGREEMENT, FAR * middle
+            inverse_depth[others], trust[others], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
         error, spread, seen = kernels.colours_behind(
@@ -120,7 +122,7 @@ def look_behind(
             lab[others],
             static[others],
             inverse_depth[others],
-            *_into(matched, t, others),
+            *into(matched, t, others),
             SLACK * middle,
         )
         # What differs in every pixel is exposure, blur or noise; where witnesses disagree, the depth is wrong.
@@ -146,7 +148,7 @@ def _share_around(values: Float[np.ndarray, "H W"], counted: Bool[np.ndarray, "H
     return summed / np.maximum(total, 1e-3)
 
 
-def _into(
+def into(
     cameras: RigidPrediction, source: int | Int[np.ndarray, " M"], target: int | Int[np.ndarray, " M"]
 ) -> tuple[Float[np.ndarray, "M 3 3"], Float[np.ndarray, "M 3"]]:
     """From pixels of one frame to those of others, or back: at infinity, and what inverse depth adds."""

@@ -14,7 +14,7 @@ MIN_Z = 1e-3
 
 
 @njit(cache=True, nogil=True)
-def _project(x, y, d, ray, offset):
+def project(x, y, d, ray, offset):
     """Image coordinates of a pixel of inverse depth d in another frame, after its depth there over its depth here."""
     z = ray[2, 0] * x + ray[2, 1] * y + ray[2, 2] + offset[2] * d
     scale = 1.0 / max(z, MIN_Z)
@@ -32,7 +32,7 @@ def _splat(inverse_depth, trust, ray, offset, seen, weight):
             if trust[row, col] <= 0.0:
                 continue
             d = inverse_depth[row, col]
-            z, u, v = _project(col + 0.5, row + 0.5, d, ray, offset)
+            z, u, v = project(col + 0.5, row + 0.5, d, ray, offset)
             if z < MIN_Z:
                 continue
             first_row, first_col = int(np.floor(v - 0.5)), int(np.floor(u - 0.5))
@@ -99,7 +99,7 @@ def inverse_depth_from_others(
 
 
 @njit(cache=True, nogil=True)
-def _bilinear(picture, x, y, out):
+def bilinear(picture, x, y, out):
     """Colour of a picture at (x, y), in pixels from the centre of its first one, inside it."""
     col, row = min(int(x), picture.shape[1] - 2), min(int(y), picture.shape[0] - 2)
     a, b = x - col, y - row
@@ -162,12 +162,12 @@ def colours_behind(
             x, y = col + 0.5, row + 0.5
             n = 0
             for m in range(count):
-                z, u, v = _project(x, y, d, rays[m], offsets[m])
+                z, u, v = project(x, y, d, rays[m], offsets[m])
                 if z < MIN_Z or u < 0.5 or v < 0.5 or u > width - 0.5 or v > height - 0.5:
                     continue
                 i, j = min(int(v), height - 1), min(int(u), width - 1)
                 if static[m, i, j] and surfaces[m, i, j] <= IN_FRONT * d / z + slack:
-                    _bilinear(pictures[m], u - 0.5, v - 0.5, colours[n])
+                    bilinear(pictures[m], u - 0.5, v - 0.5, colours[n])
                     n += 1
             seen[row, col] = n
             if n == 0:

@@ -50,6 +50,10 @@ class Superpixels:
         """Number of superpixels S in the clip."""
         return len(self.size)
 
+    def mean(self, values: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, " S"]:
+        """Mean of a map of the clip over each superpixel."""
+        return region_sum(self.labels, values, self.count) / self.size
+
     def span(self, frame: int) -> slice:
         """The superpixels of one frame, as a slice of the clip's numbering."""
         first, last = np.searchsorted(self.frame, (frame, frame + 1))

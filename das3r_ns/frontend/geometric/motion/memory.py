@@ -1,0 +1,146 @@
+"""What a clip remembers of its movers: where they stand still, and in frames where little speaks for them.
+
+While a thing stands, flow and colours say rightly that it does not move, and stereo measures it like all else. Another
+frame gives it away: it looks past the place where the thing would stand, on to something else.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from das3r_ns.frontend.geometric.motion import memory_kernels as kernels
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
+from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into
+from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
+from das3r_ns.workers import workers
+
+NEAR = (2, 4)
+"""Distances, both ways, of frames that are asked because a thing that stands only shortly still stands in them."""
+
+SPREAD = 12
+"""Frames that are asked besides, evenly over the clip: who waits may wait for most of it."""
+
+STEP = 2
+"""Every so many rows and columns are looked at."""
+
+ENOUGH = 1.0
+"""Trust of the frames that have to see a thing in its place, and of those that have to see past it."""
+
+DOUBT = (0.3, 0.7)
+"""Means over a superpixel from which it begins to count as gone elsewhere, and surely does: depth that errs at an edge
+looks past a few pixels anywhere."""
+
+HOPS = 2
+"""Links along which a mover is followed from a frame in which it surely moves."""
+
+RINGS = 2
+"""Rings of superpixels, per link, by which a limb may swing out of where the flow has it."""
+
+
+def gone_elsewhere(
+    images: UInt8[np.ndarray, "N H W 3"], matched: RigidPrediction, static_weight: Float[np.ndarray, "N H W"]
+) -> Float[np.ndarray, "N H W"]:
+    """How surely what each pixel shows stands in its place in some frames and is gone in others, 0 to 1.
+
+    Args:
+        images: RGB frames at the resolution of ``matched``.
+        matched: Cameras and depth by stereo, movers and all.
+        static_weight: Probability that each pixel is static, as far as is known: what moves in a frame hides from it
+            what stood or stands there.
+    """
+    count, height, width = matched.depth.shape
+    blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
+    lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
+    inverse_depth = (1.0 / matched.depth).astype(np.float32)
+    nearest = np.stack([cv2.dilate(frame, np.ones((3, 3), np.uint8)) for frame in inverse_depth])
+    static, trust = static_weight >= 0.5, matched.reliability.astype(np.float32)
+    far = FAR * float(np.median(inverse_depth))
+    spread = set(np.rint(np.linspace(0, count - 1, SPREAD)).astype(int).tolist())
+
+    def one(t: int) -> Float[np.ndarray, "H W"]:
+        asked = spread | {t + sign * k for k in NEAR for sign in (-1, 1) if 0 <= t + sign * k < count}
+        others = np.array(sorted(asked - {t}), int)
+        there, gone = kernels.seen_there_and_gone(
+            lab[t],
+            inverse_depth[t],
+            lab[others],
+            static[others],
+            inverse_depth[others],
+            nearest[others],
+            trust[others],
+            *into(matched, t, others),
+            AGREEMENT,
+            far,
+            2.0 * COLOUR_NOISE,
+            STEP,
+        )
+        both = np.minimum(there / ENOUGH, 1.0) * np.minimum(gone / ENOUGH, 1.0)
+        return cv2.resize(both.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
+        return np.stack(list(pool.map(one, range(count))))
+
+
+def gone_with_movers(
+    gone: Float[np.ndarray, "N H W"], evidence: EvidenceMaps, moving: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, "N H W"]:
+    """What is gone elsewhere as far as it hangs together with something that moves, in its frame or along the flow.
+
+    A place that other frames look past without that anything was seen to move there is depth that errs.
+
+    Args:
+        gone: Of :func:`gone_elsewhere`.
+        evidence: Of the clip: its superpixels and their links.
+        moving: How surely each superpixel moves, 0 where it is more likely static.
+
+    Returns:
+        The same at one value per superpixel, 0 where nothing near moves.
+    """
+    regions = evidence.regions
+    low, high = DOUBT
+    mean = np.clip((regions.mean(gone) - low) / (high - low), 0.0, 1.0)
+    member = (mean > 0) | (moving > 0)
+    edges = np.concatenate([regions.edges, evidence.links])
+    edges = edges[member[edges].all(axis=1)]
+    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(regions.count, regions.count))
+    count, label = connected_components(graph, directed=False)
+    moves = np.zeros(count, bool)
+    moves[label[moving > 0]] = True
+    return np.where(moves[label], mean, 0.0)[regions.labels].astype(np.float32)
+
+
+def followed(
+    evidence: EvidenceMaps, moving: Float[np.ndarray, " S"], witnessed: Float[np.ndarray, " S"]
+) -> EvidenceMaps:
+    """The evidence where movers are expected: near where the flow carries them from frames in which they surely move.
+
+    There, what differs from the static world behind counts for as much as other frames see of it, however noisy that
+    world is, unless good flow says that nothing moves. Nothing moves for being expected: ground that looks like itself
+    stays.
+
+    Args:
+        evidence: Of the clip, with what lies behind.
+        moving: How surely each superpixel moves, 0 where it is more likely static.
+        witnessed: Whether enough frames see the place of each superpixel, 0 to 1.
+    """
+    first, second = np.concatenate([evidence.regions.edges, evidence.regions.edges[:, ::-1]]).T
+    a, b = evidence.links.T
+    expected = moving
+    for _ in range(HOPS):
+        reached = expected.copy()
+        np.maximum.at(reached, b, expected[a] * evidence.link_share)
+        np.maximum.at(reached, a, expected[b] * evidence.link_share)
+        for _ in range(RINGS):
+            wider = reached.copy()
+            np.maximum.at(wider, second, reached[first])
+            reached = wider
+        expected = reached
+    weight = expected * witnessed * (1 - evidence.static_by_flow)
+    return replace(evidence, change_weight=np.maximum(evidence.change_weight, weight))
