@@ -74,6 +74,8 @@ class Das3rVideoDataParserConfig(DataParserConfig):
     """Most seed points; the spacing of the fused cloud grows until it fits."""
     keep_dynamic_points: bool = False
     """Seed from pixels that move too (with their low staticness)."""
+    anyway: bool = False
+    """Train also where the front end's own verdict on its cameras is that the clip is not solved."""
     require_cache: bool = False
     """Fail rather than run the front end when its result is not in the cache."""
 
@@ -115,6 +117,8 @@ class Das3rVideoDataParser(DataParser):
             clip = find_frames(self.config.data, self.config.front_end, Progress())
             split_frames(len(clip.names), self.config.eval_split)
         prepared = load_or_estimate(self.config.data, self.config.front_end, require_cache=self.config.require_cache)
+        if not self.config.require_cache and not self.config.anyway:  # who opens a trained run is never refused
+            _check_solved(prepared)
         if self.config.front_end.front_end == "auto" and not self.config.require_cache:
             # Kept with the training's settings: ns-viewer shall want this result, whatever weights have come by then.
             name = prepared.estimate.provenance.get("front_end", "auto")
@@ -182,6 +186,16 @@ class Das3rVideoDataParser(DataParser):
         if points.pixel is not None:
             metadata["points3D_pixel"] = torch.from_numpy(points.pixel)
         return metadata
+
+
+def _check_solved(prepared: PreparedScene) -> None:
+    """Raise a :class:`Das3rError` where the front end's verdict is that the clip is not solved."""
+    verdict = prepared.verdict
+    if verdict is not None and verdict.word == "not solved":
+        raise Das3rError(
+            f"{prepared.data} is not trained on: {verdict.message} `das3r masks` shows what was found. To train all "
+            "the same, add `--pipeline.datamanager.dataparser.anyway True`."
+        )
 
 
 def split_frames(num_frames: int, eval_split: EvalSplit) -> tuple[list[int], list[int]]:

@@ -20,6 +20,7 @@ from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
 from das3r_ns.frontend.undistorted import UndistortedClip
+from das3r_ns.frontend.verdict import Verdict, judge, signs_of
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -45,6 +46,11 @@ class PreparedScene:
     def estimate(self) -> SceneEstimate:
         """Cameras, depth and dynamic probability."""
         return self.entry.estimate
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether the cameras are to be relied on; None where an earlier version of das3r has found them."""
+        return Verdict.read(self.estimate.provenance.get("verdict"))
 
     @property
     def cache_dir(self) -> Path:
@@ -176,7 +182,10 @@ def load_or_estimate(
         )
     else:
         entry = _compute(knowledge, choice, roots, progress)
-    return PreparedScene(data, entry, clip)
+    scene = PreparedScene(data, entry, clip)
+    if scene.verdict is not None and not require_cache:
+        progress.say(scene.verdict.message)
+    return scene
 
 
 def _find(
@@ -269,6 +278,7 @@ def _estimate(
         "messages": list(progress.messages),
     }
     estimate = dataclasses.replace(estimate, provenance=provenance)
+    provenance["verdict"] = judge(signs_of(estimate)).record()
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
     return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, knowledge.clip.size)

@@ -23,6 +23,7 @@ from das3r_ns.data.dataparser import (
 )
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
+from das3r_ns.frontend.verdict import Doubt, Verdict
 from das3r_ns.scene import cache
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.static_weight import static_weight
@@ -237,3 +238,19 @@ def test_one_dataparser_asks_the_front_end_once(demo_video, make_outputs) -> Non
     parser.get_dataparser_outputs("val")
     assert len(make_outputs.asked) == 1
     assert make_outputs.asked[0][1] == {"require_cache": True}
+
+
+def test_a_clip_that_is_not_solved_is_not_trained_on_unless_anyway(
+    demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = Verdict("not solved", (Doubt("misfit", "Nothing fits.", "Cut the clip.", grave=True),))
+    estimate = dataclasses.replace(demo_video.estimate, provenance={"verdict": verdict.record()})
+    entry = cache.save_entry(tmp_path / "cache", "key", estimate, demo_video.images, 24.0, (160, 90))
+    scene = run.PreparedScene(demo_video.folder, entry, open_clip(demo_video.folder / "frames"))
+    monkeypatch.setattr(run, "load_or_estimate", lambda data, config, **kwargs: scene)
+    settings = {"data": demo_video.folder / "frames", "max_points": 5000}
+    with pytest.raises(Das3rError, match=r"Nothing fits\. Cut the clip\..*dataparser\.anyway True"):
+        Das3rVideoDataParserConfig(**settings).setup().get_dataparser_outputs("train")
+    for allowed in ({"anyway": True}, {"require_cache": True}):  # the latter is how a trained run is opened
+        parser = Das3rVideoDataParserConfig(**settings, **allowed).setup()
+        assert len(parser.get_dataparser_outputs("train").image_filenames) == 12

@@ -40,7 +40,8 @@ def test_the_front_end_runs_once(data: Path, demo_video, oracle_front_end: list[
     assert oracle_front_end == [12]
     (entry,) = (path for path in (data / ".das3r").iterdir() if path.is_dir())
     assert first.cache_dir == second.cache_dir == entry
-    assert "read from" in progress.messages[-1]
+    assert "read from" in progress.messages[-2]
+    assert progress.messages[-1].startswith("Verdict on the cameras")
     for scene in (first, second):
         np.testing.assert_array_equal(scene.estimate.depth, demo_video.estimate.depth)
         assert scene.estimate.frame_names == [f"{i:05d}.png" for i in range(12)]

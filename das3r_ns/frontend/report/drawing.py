@@ -79,7 +79,7 @@ class Cell:
 
 
 def contact_sheet(
-    num_frames: int, cell: Callable[[int], Cell], title: str, note: str
+    num_frames: int, cell: Callable[[int], Cell], title: str, note: str, verdict: str = ""
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Evenly spaced frames with their masks, each with its number and the share of the picture that moves.
 
@@ -88,6 +88,7 @@ def contact_sheet(
         cell: Gives the frame of a number.
         title: First line.
         note: Second line, which explains the colours.
+        verdict: What there is to say of the cameras, below it; as many lines as it takes.
 
     Returns:
         The sheet, RGB.
@@ -99,16 +100,21 @@ def contact_sheet(
     height = round((CELL_AREA / aspect) ** 0.5)
     width = round(height * aspect)
     label = LABEL_SIZE + 8
-    top = MARGIN + TITLE_SIZE + LABEL_SIZE + 22
+    font = ImageFont.load_default(LABEL_SIZE)
+    breadth = columns * (width + GAP) - GAP
+    lines = wrapped(verdict, breadth, font.getlength)
+    spacing = LABEL_SIZE + 4
+    top = MARGIN + TITLE_SIZE + LABEL_SIZE + 22 + spacing * len(lines)
     size = (
-        2 * MARGIN + columns * (width + GAP) - GAP,
+        2 * MARGIN + breadth,
         top + rows * (height + label + GAP) - GAP + MARGIN - 4,
     )
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN - 4), title, INK, ImageFont.load_default(TITLE_SIZE))
-    pen.text((MARGIN, MARGIN + TITLE_SIZE + 4), note, FAINT, ImageFont.load_default(LABEL_SIZE))
-    font = ImageFont.load_default(LABEL_SIZE)
+    pen.text((MARGIN, MARGIN + TITLE_SIZE + 4), note, FAINT, font)
+    for number, line in enumerate(lines, 1):
+        pen.text((MARGIN, MARGIN + TITLE_SIZE + 4 + spacing * number), line, INK, font)
     for place, number in enumerate(numbers.tolist()):
         shown = first if number == 0 else cell(number)
         image = cv2.resize(shown.image, (width, height), interpolation=cv2.INTER_AREA)
@@ -120,6 +126,24 @@ def contact_sheet(
         share = f"{100 * shown.mask.mean():.1f} % moves" if shown.mask.any() else "nothing moves"
         pen.text((left + width, upper + height + 2), share, FAINT, font, anchor="ra")
     return np.asarray(sheet)
+
+
+def wrapped(text: str, breadth: float, length: Callable[[str], float]) -> list[str]:
+    """Lines of a text that are no longer than ``breadth``, unless a single word is.
+
+    Args:
+        text: What to break between its words.
+        breadth: In pixels.
+        length: Gives that of a line, in pixels.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and length(longer) <= breadth:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def sheet_grid(num_frames: int, aspect: float) -> tuple[int, int]:

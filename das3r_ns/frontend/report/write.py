@@ -67,6 +67,7 @@ def export_masks(
                 "data": str(scene.data),
                 "frame_names": scene.estimate.frame_names,
                 "camera_kind": scene.estimate.camera_kind,
+                "verdict": None if scene.verdict is None else scene.verdict.record(),
                 "threshold": settings.threshold,
                 "dilation": settings.dilation,
                 "provenance": scene.estimate.provenance,
@@ -136,7 +137,8 @@ def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -
     note = (
         f"White outline: the mask (dynamic probability {settings.threshold:g} or more{grown}). Red: that probability."
     )
-    return contact_sheet(scene.estimate.num_frames, cell, f"{_title(scene)}, {moves}", note)
+    verdict = "" if scene.verdict is None else scene.verdict.message
+    return contact_sheet(scene.estimate.num_frames, cell, f"{_title(scene)}, {moves}", note, verdict)
 
 
 def write_video(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.report.drawing import OUTLINE, Cell, contact_sheet, overlay, sheet_grid
+from das3r_ns.frontend.report.drawing import INK, OUTLINE, Cell, contact_sheet, overlay, sheet_grid, wrapped
 
 
 @pytest.mark.parametrize("aspect", [16 / 9, 4 / 3, 1.0, 9 / 16, 2.4])
@@ -62,3 +62,21 @@ def test_a_sheet_of_a_short_video_shows_all_of_it() -> None:
     sheet = contact_sheet(3, cell, "a title", "a note")
     for shade in (10, 50, 90):
         assert (sheet == shade).all(axis=-1).sum() > 10_000
+
+
+def test_what_is_said_of_the_cameras_is_written_above_the_frames() -> None:
+    def cell(number: int) -> Cell:
+        return Cell(np.full((90, 160, 3), 60, np.uint8), np.zeros((90, 160), np.float32), np.zeros((90, 160), bool))
+
+    plain, said, more = (contact_sheet(16, cell, "a title", "a note", "It is doubtful. " * n) for n in (0, 1, 40))
+    assert plain.shape[1] == said.shape[1] == more.shape[1]
+    line = said.shape[0] - plain.shape[0]
+    assert 10 < line < 30 and more.shape[0] - plain.shape[0] in range(3 * line, 9 * line, line)
+    written = [(sheet == INK).all(axis=-1).sum() for sheet in (plain, said, more)]
+    assert written[0] < written[1] < written[2]
+
+
+def test_lines_break_between_words() -> None:
+    assert wrapped("one two three four", 8, len) == ["one two", "three", "four"]
+    assert wrapped("unbreakable words", 5, len) == ["unbreakable", "words"]
+    assert wrapped("", 5, len) == []

@@ -13,6 +13,7 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
 from das3r_ns.frontend.geometric.points.tracks import (
     build_pyramids,
@@ -68,6 +69,10 @@ class OnPoints:
     """What the matches held back say of the cameras as they were."""
     after: HeldBack
     """And of those adjusted."""
+    halves: Halves | None = None
+    """What either half of the picture says of the cameras to go on with; None where too few points are found again."""
+    unit: float = 1.0
+    """Pixels of the video per pixel of a picture whose longer side has 427, for which thresholds are meant."""
 
     @property
     def held_back(self) -> HeldBack:
@@ -98,6 +103,8 @@ class OnPoints:
             "tracks": self.tracks,
             "before": self.before.provenance(),
             "after": self.after.provenance(),
+            "halves": None if self.halves is None else self.halves.provenance(),
+            "unit": round(self.unit, 4),
         }
 
 
@@ -154,7 +161,9 @@ def adjust_on_points(
     enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
     taken = bool(enough and is_better(samples, distance_before, distance_after))
     adjusted = _as_result(result, start, state, samples, zoom) if taken else result
-    return OnPoints(adjusted, taken, int(number.sum()), before, after)
+    settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
+    halves = compare_halves(samples, state if taken else start, *settings) if enough else None
+    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit)
 
 
 def _every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:

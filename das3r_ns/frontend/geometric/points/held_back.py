@@ -43,6 +43,8 @@ class HeldBack:
     """Share of all matches that is explained; NaN without any."""
     median: float
     """Weighted median distance of all, in pixels of the video; NaN without any."""
+    links: Int[np.ndarray, " M"]
+    """Matches between frames before each but the first one and this one or later ones: none across a cut."""
 
     def provenance(self) -> dict[str, Any]:
         """For the record; None stands for what could not be measured."""
@@ -52,6 +54,7 @@ class HeldBack:
             "error": [_rounded(value) for value in self.error],
             "share": _rounded(self.share),
             "median": _rounded(self.median),
+            "links": self.links.tolist(),
         }
 
 
@@ -89,7 +92,17 @@ def judge(
     everything = float(weights.sum())
     share = float(good.sum()) / everything if everything > 0 else float("nan")
     median = float(weighted_median(distance.ravel(), weights.ravel())) if everything > 0 else float("nan")
-    return HeldBack(number, explained, middle, share, median), np.where(counts, distance, -1.0)
+    return HeldBack(number, explained, middle, share, median, _links(samples, counts)), np.where(counts, distance, -1.0)
+
+
+def _links(samples: Samples, counts: Bool[np.ndarray, "E K"]) -> Int[np.ndarray, " M"]:
+    """Matches of pairs (i, j) over every gap between neighbouring frames that i and j lie on either side of."""
+    first, last = np.minimum(samples.sources, samples.sinks), np.maximum(samples.sources, samples.sinks)
+    change = np.zeros(samples.num_frames, dtype=np.int64)
+    number = counts.sum(axis=1)
+    np.add.at(change, first, number)
+    np.subtract.at(change, last, number)
+    return np.cumsum(change)[:-1]
 
 
 def settle_depth(

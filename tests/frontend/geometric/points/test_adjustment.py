@@ -93,6 +93,9 @@ def test_matches_held_back_tell_good_cameras_from_bad_ones(plain: Any) -> None:
     assert verdict.median < 0.1 < worse.median
     assert verdict.share > worse.share
     assert isinstance(verdict, HeldBack) and (verdict.matches > 0).all()
+    counted = (tracks.found & held_back[samples.sources] & (samples.weights > 0)).sum(axis=1)
+    spans = (samples.sources < 3) != (samples.sinks < 3)
+    assert len(verdict.links) == 7 and verdict.links[2] == counted[spans].sum() > 0
     assert is_better(samples, far, near)
     assert not is_better(samples, near, far)
     assert not is_better(samples, near, near)

@@ -1,0 +1,309 @@
+"""Whether the cameras of a clip are to be relied on: sound, doubtful or not solved, why, and what to do about it.
+
+The rules are few, and each compares one sign with one or two thresholds that stand here and nowhere else.
+``benchmarks/field.py --judge-again`` shows what they say of many clips whose truth is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from das3r_ns.scene.binary_masks import MOVES
+from das3r_ns.scene.estimate import CameraKind, SceneEstimate
+
+Word = Literal["sound", "doubtful", "not solved", "none"]
+
+FEW_MATCHES = 20
+"""Matches held back, of all points of a frame in other frames or across the gap before it, below which nothing can be
+said of that frame: a place in space has seven unknowns with its unit, and some matches are wrong."""
+
+POOR_SHARE, LOST_SHARE = 0.6, 0.3
+"""Share of the matches held back that must be explained to a pixel; below the second, the world found is not there."""
+
+APART, LOST_APART = 0.006, 0.05
+"""Shares of the path's length by which the halves of the picture may disagree on the cameras. Either half errs by more
+than all of them do, so what they differ by is no less than the error to expect."""
+
+OUTLYING, OUTLYING_PIXELS = 3.0, 0.5
+"""A frame stands out where its matches are so many times, and so many pixels, further off than those of most."""
+
+UNSURE_FOCAL, FOCALS_APART = 0.15, 0.1
+"""Standard error of log focal, and difference of log focal between halves of the picture, from which it is a guess."""
+
+MOSTLY_MOVES = 0.5
+"""Share of the picture that moves from which the world may be what moves."""
+
+STILL_RESIDUAL = 0.5
+"""Pixels of optical flow by which the picture of a tripod may go by in the median."""
+
+SAID = 2
+"""Reasons that are said; das3r.json has all."""
+
+ADVICE = {
+    "middle and border": "If the lens is wide or zooms, name it (--known-lens, --known-focal).",
+    "upper and lower half": "If something is fixed to the camera (a bonnet, a clock), give it as a mask (--masks "
+    "joined); against a rolling shutter use a stretch of the clip that is shaken less.",
+    "left and right half": "Mark what moves (--masks joined).",
+    "every other point": "Use a longer stretch of the clip, or one with more texture.",
+}
+"""What to do where halves of the picture disagree, by the way it was cut (see geometric/points/halves.py)."""
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What speaks for and against the cameras of a clip; lengths in pixels of a picture whose longer side has 427."""
+
+    kind: CameraKind
+    """What the camera did."""
+    untested: str = ""
+    """Why no matches were held back from the solution; empty where some were."""
+    flow_residual: float | None = None
+    """Weighted median residual of the optical flow."""
+    focal_std: float = 0.0
+    """Standard error of log focal; 0 where it is known."""
+    moves: float = 0.0
+    """Share of the picture that is marked as moving."""
+    matches: tuple[int, ...] = ()
+    """Matches held back, by frame."""
+    links: tuple[int, ...] = ()
+    """Matches held back from before each frame but the first one to it or later ones."""
+    share: float = 0.0
+    """Share of them that is explained to a pixel."""
+    median: float = 0.0
+    """Their weighted median distance."""
+    errors: tuple[float | None, ...] = ()
+    """The same by frame; None where there are none."""
+    apart: Mapping[str, float] | None = None
+    """For every way to cut the picture in two: distance of the cameras that the halves have, in shares of the path's
+    length; None where there are too few points."""
+    focals_apart: float = 0.0
+    """Largest difference of log focal between two halves."""
+    apart_by_frame: tuple[float, ...] = ()
+    """The same by frame, of the cut under which it is largest."""
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @staticmethod
+    def read(record: Mapping[str, Any]) -> Signs:
+        """From what :meth:`record` gave, by this version or another."""
+        known = {item.name for item in fields(Signs)}
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items() if key in known}
+        return Signs(**values)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """One thing that speaks against the cameras."""
+
+    sign: str
+    """In two or three words."""
+    text: str
+    """A sentence for the user."""
+    advice: str
+    """What to do about it, a sentence."""
+    frames: tuple[int, ...] = ()
+    """The frames that it is about; none = all."""
+    grave: bool = False
+    """Whether the clip is not solved."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What to think of the cameras of a clip."""
+
+    word: Word
+    """``none`` where nothing tested them."""
+    doubts: tuple[Doubt, ...] = ()
+    """Why they are not sound, the gravest first."""
+    note: str = ""
+    """What was tested, or why nothing was."""
+    signs: Signs | None = None
+    """What it was judged by."""
+
+    @property
+    def message(self) -> str:
+        """For the user: the word, the :data:`SAID` gravest reasons and what to do, in one paragraph."""
+        if self.word in ("none", "sound"):
+            return f"Verdict on the cameras: {self.word}; {self.note}."
+        said = self.doubts[:SAID]
+        parts = [*(doubt.text for doubt in said), *dict.fromkeys(doubt.advice for doubt in said)]
+        return " ".join([f"Verdict on the cameras: {self.word}.", *parts])
+
+    def record(self) -> dict[str, Any]:
+        """As JSON values, for the provenance and das3r.json."""
+        return {
+            "word": self.word,
+            "message": self.message,
+            "doubts": [{**asdict(doubt), "frames": list(doubt.frames)} for doubt in self.doubts],
+            "note": self.note,
+            "signs": None if self.signs is None else self.signs.record(),
+        }
+
+    @staticmethod
+    def read(record: Mapping[str, Any] | None) -> Verdict | None:
+        """From what :meth:`record` gave; None stays None."""
+        if record is None:
+            return None
+        doubts = tuple(Doubt(**{**doubt, "frames": tuple(doubt["frames"])}) for doubt in record["doubts"])
+        signs = None if record["signs"] is None else Signs.read(record["signs"])
+        return Verdict(record["word"], doubts, record["note"], signs)
+
+
+def signs_of(estimate: SceneEstimate) -> Signs:
+    """The signs that a front end has left in the provenance of its estimate."""
+    record = estimate.provenance
+    moves = float((estimate.dynamic_probability >= MOVES).mean())
+    signs = Signs(
+        estimate.camera_kind,
+        flow_residual=record.get("flow_residual"),
+        focal_std=record.get("focal_std", 0.0),
+        moves=round(moves, 4),
+    )
+    points = record.get("points")
+    if points is None:
+        return replace(signs, untested=_why_untested(estimate))
+    held_back, unit, halves = points["after" if points["taken"] else "before"], points["unit"], points["halves"]
+    return replace(
+        signs,
+        matches=tuple(held_back["matches"]),
+        links=tuple(held_back["links"]),
+        share=held_back["share"] or 0.0,
+        median=(held_back["median"] or 0.0) / unit,
+        errors=tuple(None if error is None else error / unit for error in held_back["error"]),
+        apart=None if halves is None else halves["path"],
+        focals_apart=0.0 if halves is None else max(abs(value) for value in halves["focal"].values()),
+        apart_by_frame=() if halves is None else tuple(halves["frames"]),
+    )
+
+
+def _why_untested(estimate: SceneEstimate) -> str:
+    record = estimate.provenance
+    if "poses" in record.get("known", {}):
+        return "the cameras are those that were given, and they are kept"
+    if estimate.camera_kind != "general":
+        return "without parallax there is nothing to test"
+    if record.get("flow_residual") is None:
+        return "this front end holds no matches back to test them by"
+    return "no points were followed (--no-points)"
+
+
+def judge(signs: Signs) -> Verdict:
+    """The verdict on the cameras of a clip."""
+    doubts = sorted(_doubts(signs), key=lambda doubt: not doubt.grave)
+    if doubts:
+        return Verdict("not solved" if doubts[0].grave else "doubtful", tuple(doubts), signs=signs)
+    if signs.untested:
+        word: Word = "sound" if signs.kind == "tripod" else "none"
+        note = "the camera stands still" if signs.kind == "tripod" else signs.untested
+        return Verdict(word, note=note, signs=signs)
+    note = (
+        f"{100 * signs.share:.0f} % of the matches held back are explained, {signs.median:.2f} pixels off in the "
+        f"median, and halves of the picture agree to {100 * max((signs.apart or {}).values(), default=0):.1f} % of "
+        "the path"
+    )
+    return Verdict("sound", note=note, signs=signs)
+
+
+def _doubts(signs: Signs) -> Iterator[Doubt]:
+    if signs.kind == "rotation":
+        yield Doubt(
+            "no parallax",
+            "The camera was taken to turn on the spot, so neither its path nor depth is measured.",
+            "If the camera did move, name the focal (--known-focal) or mark what moves (--masks joined).",
+        )
+    if signs.kind == "tripod" and (signs.flow_residual or 0.0) > STILL_RESIDUAL:
+        yield Doubt(
+            "restless tripod",
+            f"The camera was taken to stand, but the picture goes by, {signs.flow_residual:.1f} pixels off.",
+            "Mark what moves (--masks joined).",
+        )
+    if signs.moves > MOSTLY_MOVES:
+        yield Doubt(
+            "mostly moves",
+            f"{100 * signs.moves:.0f} % of the picture is marked as moving; the world may be what moves.",
+            "Mark what moves (--masks given).",
+        )
+    if signs.untested or signs.kind != "general":
+        return
+    if signs.apart is None:
+        yield Doubt(
+            "few points",
+            f"Too few points are found again ({sum(signs.matches)} matches) to test the cameras by.",
+            "Fog, a plain wall or water has nothing to hold on to: use a part of the clip with more texture.",
+        )
+        return
+    yield from _misfit(signs)
+    yield from _disagreement(signs, signs.apart)
+    if signs.focal_std > UNSURE_FOCAL or signs.focals_apart > FOCALS_APART:
+        yield Doubt(
+            "focal unsure",
+            "The focal is a guess: the path of the camera says little of it, or halves of the picture want others.",
+            "Name the focal if you know it (--known-focal).",
+        )
+
+
+def _misfit(signs: Signs) -> Iterator[Doubt]:
+    """What the matches held back say."""
+    if signs.share < POOR_SHARE:
+        yield Doubt(
+            "misfit",
+            f"Only {100 * signs.share:.0f} % of the matches held back are explained to a pixel ({signs.median:.2f} "
+            "pixels off in the median).",
+            "Use a part of the clip without cuts and blur, or mark what moves (--masks joined).",
+            grave=signs.share < LOST_SHARE,
+        )
+    if signs.share < LOST_SHARE:
+        return  # then no frame stands out any more
+    cuts = tuple(i for i, count in enumerate(signs.links, 1) if count < FEW_MATCHES)
+    if cuts:
+        yield Doubt(
+            "cut",
+            f"Hardly anything is found on both sides of the gap before frame {runs(cuts)}, so nothing ties the cameras "
+            "there together.",
+            "Cut the clip there.",
+            cuts,
+        )
+    known = [error for error, count in zip(signs.errors, signs.matches, strict=True) if error and count >= FEW_MATCHES]
+    limit = max(OUTLYING * float(np.median(known)), OUTLYING_PIXELS) if known else OUTLYING_PIXELS
+    frames = tuple(
+        i
+        for i, (error, count) in enumerate(zip(signs.errors, signs.matches, strict=True))
+        if count < FEW_MATCHES or (error is not None and error > limit)
+    )
+    if frames:
+        yield Doubt(
+            "frames stand out",
+            f"Hardly anything fits or is found again at frame {runs(frames)}.",
+            "Cut the clip there.",
+            frames,
+        )
+
+
+def _disagreement(signs: Signs, apart: Mapping[str, float]) -> Iterator[Doubt]:
+    """What the halves of the picture say."""
+    worst = max(apart, key=lambda name: apart[name])
+    if apart[worst] > APART:
+        yield Doubt(
+            "halves disagree",
+            f"The cameras that either half of the picture would have ({worst}) are {100 * apart[worst]:.1f} % of the "
+            "path apart.",
+            ADVICE[worst],
+            grave=apart[worst] > LOST_APART,
+        )
+
+
+def runs(frames: Sequence[int]) -> str:
+    """Numbers of frames for a sentence: 3, 7-9, 12."""
+    spans: list[list[int]] = []
+    for frame in sorted(frames):
+        if spans and frame == spans[-1][1] + 1:
+            spans[-1][1] = frame
+        else:
+            spans.append([frame, frame])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -1,0 +1,129 @@
+"""The rules of the verdict, each on signs that only it minds, and what becomes of their verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from das3r_ns.frontend import run
+from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.geometric.points.held_back import HeldBack
+from das3r_ns.frontend.verdict import Signs, Verdict, judge, runs, signs_of
+from das3r_ns.progress import Progress
+
+N = 12
+GOOD = Signs(
+    "general",
+    flow_residual=0.2,
+    focal_std=0.02,
+    moves=0.1,
+    matches=(400,) * N,
+    links=(900,) * (N - 1),
+    share=0.93,
+    median=0.18,
+    errors=(0.18,) * N,
+    apart={"middle and border": 0.002, "every other point": 0.001},
+    apart_by_frame=(0.002,) * N,
+)
+"""Signs of a clip that is solved."""
+
+
+def with_frame(values: tuple[Any, ...], frame: int, value: object) -> tuple[Any, ...]:
+    return (*values[:frame], value, *values[frame + 1 :])
+
+
+def test_a_clip_that_is_solved_is_sound() -> None:
+    verdict = judge(GOOD)
+    assert verdict.word == "sound" and not verdict.doubts
+    assert "93 %" in verdict.message and "0.18 pixels" in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("changed", "word", "sign", "said"),
+    [
+        ({"share": 0.5}, "doubtful", "misfit", "50 %"),
+        ({"share": 0.1}, "not solved", "misfit", "10 %"),
+        ({"apart": {"middle and border": 0.03}}, "doubtful", "halves disagree", "--known-focal"),
+        ({"apart": {"middle and border": 0.3}}, "not solved", "halves disagree", "30.0 %"),
+        ({"apart": None}, "doubtful", "few points", "Fog"),
+        ({"focal_std": 0.5}, "doubtful", "focal unsure", "--known-focal"),
+        ({"focals_apart": 0.2}, "doubtful", "focal unsure", "--known-focal"),
+        ({"moves": 0.7}, "doubtful", "mostly moves", "--masks given"),
+        ({"kind": "rotation", "untested": "no parallax"}, "doubtful", "no parallax", "--known-focal"),
+        ({"kind": "tripod", "untested": "none", "flow_residual": 2.0}, "doubtful", "restless tripod", "--masks joined"),
+    ],
+)
+def test_what_speaks_against_it(changed: dict[str, Any], word: str, sign: str, said: str) -> None:
+    verdict = judge(dataclasses.replace(GOOD, **changed))
+    assert verdict.word == word
+    assert [doubt.sign for doubt in verdict.doubts] == [sign]
+    assert said in verdict.message
+
+
+def test_frames_that_stand_out_are_named() -> None:
+    off = with_frame(with_frame(GOOD.errors, 7, 1.0), 8, 1.2)
+    verdict = judge(dataclasses.replace(GOOD, errors=off))
+    assert verdict.word == "doubtful" and verdict.doubts[0].frames == (7, 8)
+    assert "frame 7-8" in verdict.message
+    lonely = dataclasses.replace(GOOD, matches=with_frame(GOOD.matches, 3, 2), errors=with_frame(GOOD.errors, 3, None))
+    assert judge(lonely).doubts[0].frames == (3,)
+    cut = judge(dataclasses.replace(GOOD, links=with_frame(GOOD.links, 4, 0)))
+    assert cut.doubts[0].sign == "cut" and "before frame 5" in cut.message
+
+
+def test_the_gravest_reason_comes_first() -> None:
+    verdict = judge(dataclasses.replace(GOOD, moves=0.7, share=0.1))
+    assert verdict.word == "not solved"
+    assert [doubt.sign for doubt in verdict.doubts] == ["misfit", "mostly moves"]
+
+
+def test_where_nothing_was_tested_there_is_no_verdict_but_its_reason() -> None:
+    verdict = judge(Signs("general", untested="no points were followed (--no-points)"))
+    assert verdict.word == "none" and "--no-points" in verdict.message
+    assert judge(Signs("tripod", untested="no parallax", flow_residual=0.1)).word == "sound"
+
+
+@pytest.mark.parametrize("signs", [GOOD, dataclasses.replace(GOOD, share=0.1), Signs("general", untested="why")])
+def test_a_verdict_comes_back_from_its_record(signs: Signs) -> None:
+    verdict = judge(signs)
+    again = Verdict.read(json.loads(json.dumps(verdict.record())))
+    assert again == verdict
+    assert Verdict.read(None) is None
+
+
+def test_the_signs_are_those_of_the_matches_held_back(demo_video) -> None:
+    bad = HeldBack(np.array([5, 0]), np.array([0.5, np.nan]), np.array([1.5, np.nan]), 0.5, 1.5, np.array([3]))
+    good = HeldBack(np.array([6, 0]), np.array([0.9, np.nan]), np.array([0.4, np.nan]), 0.9, 0.4, np.array([4]))
+    points = {"taken": True, "before": bad.provenance(), "after": good.provenance(), "unit": 2.0, "halves": None}
+    estimate = dataclasses.replace(demo_video.estimate, provenance={"points": points, "focal_std": 0.1})
+    signs = signs_of(estimate)
+    assert (signs.matches, signs.share, signs.median, signs.errors) == ((6, 0), 0.9, 0.2, (0.2, None))
+    points["taken"] = False
+    assert signs_of(estimate).share == 0.5
+    given = dataclasses.replace(estimate, provenance={"known": {"poses": {}}})
+    assert "given" in signs_of(given).untested
+
+
+def test_frames_in_words() -> None:
+    assert runs([3, 9, 7, 8, 12]) == "3, 7-9, 12"
+
+
+def test_noise_is_not_solved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        noise = cv2.GaussianBlur(rng.uniform(0, 255, (108, 192, 3)), (0, 0), 3)
+        cv2.imwrite(str(tmp_path / f"{number:03d}.png"), np.clip((noise - 127) * 5 + 127, 0, 255).astype(np.uint8))
+    progress = Progress()
+    config = FrontEndConfig(front_end="geometric", long_side=192, stereo=False)
+    scene = run.load_or_estimate(tmp_path, config, progress)
+    assert scene.verdict is not None and scene.verdict.word == "not solved"
+    assert progress.messages[-1] == scene.verdict.message
+    again = Progress()
+    assert run.load_or_estimate(tmp_path, config, again).verdict == scene.verdict
+    assert again.messages[-1] == scene.verdict.message
