@@ -64,11 +64,13 @@ def compare_masks(estimate: SceneEstimate, truth: GroundTruth, problems: list[st
     masks = usable_masks(truth, indices, problems)
     if not masks:
         return {}
-    # As `das3r masks` writes them: the probability at the size of the video, then the threshold.
-    predicted = {
-        i: cv2.resize(p, truth.size, interpolation=cv2.INTER_LINEAR) >= MOVES
-        for i, p in zip(indices, estimate.dynamic_probability, strict=True)
-    }
+    # As `das3r masks` writes them: the probability at the size and in the geometry of the video, then the threshold.
+    lens = None if estimate.lens is None else estimate.lens.at(truth.size)
+    filmed = [
+        cv2.resize(p, truth.size, interpolation=cv2.INTER_LINEAR) if lens is None else lens.distorted_picture(p)
+        for p in estimate.dynamic_probability
+    ]
+    predicted = {i: p >= MOVES for i, p in zip(indices, filmed, strict=True)}
     j = np.array([float(mask_iou(predicted[i], mask)) for i, mask in masks.items()])
     f = [boundary_f(predicted[i], mask) for i, mask in masks.items()]
     false_alarms = float(np.mean([(predicted[i] & ~mask).mean() for i, mask in masks.items()]))
@@ -100,8 +102,10 @@ def compare_cameras(estimate: SceneEstimate, truth: GroundTruth, problems: list[
             problems.append(f"poses: {error}")
     if truth.has("intrinsics.json"):
         try:
-            width = truth.size[0]
-            figures["focal_error"] = focal_error(estimate.intrinsics, estimate.width, truth.intrinsics, width)
+            lenses = estimate.lenses(truth.size)
+            matrices = estimate.intrinsics if lenses is None else np.stack([lens.matrix for lens in lenses])
+            own_width = estimate.width if lenses is None else truth.size[0]
+            figures["focal_error"] = focal_error(matrices, own_width, truth.intrinsics, truth.size[0])
         except Das3rError as error:
             problems.append(f"intrinsics: {error}")
     return figures

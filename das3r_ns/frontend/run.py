@@ -24,7 +24,6 @@ from das3r_ns.frontend.verdict import Verdict, judge, signs_of
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
-from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
 from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
 from das3r_ns.video.selection import listed
@@ -109,15 +108,8 @@ class PreparedScene:
         return self.lens.distorted_picture(picture)
 
     def lenses(self) -> list[Lens] | None:
-        """The lens of every frame at the size of the video as OpenCV's model has it; None where there is none.
-
-        They bend the pictures alike, but the focals of the estimate may not be quite that of its lens, or differ.
-        """
-        if self.lens is None:
-            return None
-        estimate = self.estimate
-        matrices = resize_intrinsics(estimate.intrinsics, (estimate.width, estimate.height), self.pinhole_size)
-        return [self.lens.seen_with(k) for k in matrices]
+        """The lens of every frame at the size of the video; see :meth:`SceneEstimate.lenses`."""
+        return self.estimate.lenses(self.original_size)
 
     @cached_property
     def original_image_paths(self) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
 
 CameraKind = Literal["general", "rotation", "tripod"]
@@ -71,6 +72,17 @@ class SceneEstimate:
             value = getattr(self, item.name)
             if isinstance(value, np.ndarray) and not np.isfinite(value).all():
                 raise ValueError(f"SceneEstimate.{item.name} holds a value that is not finite")
+
+    def lenses(self, size: tuple[int, int]) -> list[Lens] | None:
+        """The lens of every frame for pictures of the video of ``size``, as OpenCV's model has it; None without one.
+
+        They bend the pictures alike, but focals may not be quite that of :attr:`lens`, or differ.
+        """
+        if self.lens is None:
+            return None
+        lens = self.lens.at(size)
+        matrices = resize_intrinsics(self.intrinsics, (self.width, self.height), lens.pinhole_size)
+        return [lens.seen_with(k) for k in matrices]
 
     @property
     def num_frames(self) -> int:

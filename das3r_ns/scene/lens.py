@@ -74,9 +74,16 @@ class Lens:
 
     @property
     def pinhole_size(self) -> Size:
-        """Width and height of the pinhole picture, both even: as many pixels as the distorted one has."""
-        pixels, (x, y) = self.size[0] * self.size[1], self.view
-        return 2 * round(math.sqrt(pixels * x / y) / 2), 2 * round(math.sqrt(pixels * y / x) / 2)
+        """Width and height of the pinhole picture, both even: about as many pixels as the distorted one has.
+
+        Of the sizes near by, that whose pixels are nearest to squares.
+        """
+        shape, halves = self.view[1] / self.view[0], math.sqrt(self.size[0] * self.size[1]) / 2
+        nearest = round(halves / math.sqrt(shape))
+        tried = [(abs(step), nearest + step) for step in range(-5, 6) if nearest + step > 0]
+        sizes = [(away, width, max(1, round(width * shape))) for away, width in tried]
+        _, width, height = min(sizes, key=lambda one: (round(abs(one[2] / (one[1] * shape) - 1), 9), one[0]))
+        return 2 * width, 2 * height
 
     @property
     def pinhole(self) -> Float[np.ndarray, "3 3"]:

@@ -31,6 +31,17 @@ def test_the_truth_is_perfect(demo_video, demo: Path) -> None:
     np.testing.assert_allclose(figures["trajectory"]["estimated"], figures["trajectory"]["truth"], atol=2e-6)
 
 
+def test_the_truth_is_perfect_behind_a_lens(bent_video, demo: Path) -> None:
+    lens, estimate = bent_video.estimate.lens, bent_video.estimate
+    for number, p in enumerate(estimate.dynamic_probability):
+        mask = np.where(lens.distorted_picture(p) >= 0.5, 255, 0).astype(np.uint8)
+        cv2.imwrite(str(demo / f"masks/{number:05d}.png"), mask)
+    figures = compare(estimate, GroundTruth(demo), [])
+    assert figures["J"] == 1.0 and figures["focal_error"] == pytest.approx(0, abs=1e-8)
+    straight = compare(dataclasses.replace(estimate, lens=None), GroundTruth(demo), [])
+    assert straight["J"] < 0.95
+
+
 def test_half_missing_masks_are_named_and_the_rest_is_measured(demo_video, demo: Path) -> None:
     for number in range(6, 12):
         (demo / f"masks/{number:05d}.png").unlink()

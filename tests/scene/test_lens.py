@@ -53,8 +53,8 @@ def test_the_pinhole_picture_reaches_to_the_edges_of_the_video() -> None:
     width, height = lens.pinhole_size
     left, top = lens.from_pinhole(np.array([[0.0, height / 2], [width / 2, 0.0]]))
     np.testing.assert_allclose([left[0], top[1]], 0.0, atol=1e-3)
-    assert width * height == pytest.approx(lens.size[0] * lens.size[1], rel=0.02)
-    assert lens.pinhole[0, 0] == pytest.approx(lens.pinhole[1, 1], rel=0.01)
+    assert width * height == pytest.approx(lens.size[0] * lens.size[1], rel=0.06)
+    assert lens.pinhole[0, 0] == pytest.approx(lens.pinhole[1, 1], rel=0.001)
 
 
 def test_a_lens_too_wide_for_a_pinhole_is_cropped_where_it_stretches() -> None:
@@ -85,7 +85,7 @@ def test_colours_and_other_sizes(lens: Lens) -> None:
     assert lens.undistorted([image, image]).shape == (2, *lens.pinhole_size[::-1], 3)
     large = lens.at((768, 432))
     np.testing.assert_allclose(large.distort(lens.directions[::9, ::9]), 2 * lens.distort(lens.directions[::9, ::9]))
-    np.testing.assert_allclose(large.pinhole_size, 2 * np.array(lens.pinhole_size), atol=4)
+    np.testing.assert_allclose(large.pinhole_size, 2 * np.array(lens.pinhole_size), rtol=0.06)
     assert large.distorted_picture(image[:100, :150]).shape == (432, 768, 3)
 
 

@@ -192,6 +192,8 @@ class Knowledge:
             provenance["masks"] = {"folder": str(self.masks.folder), "how": self.config.masks}
         if self.known_focal is not None:
             intrinsics = geo.pinhole(self.known_focal, *full_size)
+            if self.lens is not None and self.lens_file is not None:
+                intrinsics = self.lens.pinhole
             intrinsics = np.repeat(intrinsics[None], len(names), axis=0)
         if self.config.known_focal is not None:
             provenance["focal"] = self.config.known_focal
