@@ -16,10 +16,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.cleanplate.composite import blend, disk, length, replaced_pixels
+from das3r_ns.cleanplate.foreground import foreground, linear_foreground
 from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.page import PAGE, frames_shown, write_page
 from das3r_ns.files import check_output_directory, replace_directory
-from das3r_ns.frontend.report.write import read_png, write_png, write_video
+from das3r_ns.frontend.report.write import read_png, write_video
+from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing
 from das3r_ns.scene.lens import Lens
@@ -29,6 +31,7 @@ from das3r_ns.workers import workers
 MARKER = "clean-plate.json"
 """Holds where the folder's content comes from; tells our folders from others."""
 FOLDERS = ("frames", "render", "holes", "sources")
+FOREGROUND = "foreground"
 FILM = "clean.mp4"
 FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE = 0, 85, 170, 255
 """Values in ``sources/``: the frame's own pixel, to the bit; the render; the render of something that no frame
@@ -50,6 +53,10 @@ class PlateSettings:
     """Paint holes with their surroundings (OpenCV's inpainting) instead of flat grey."""
     strict_holes: bool = False
     """Also count as a hole what the splats draw but no frame confirms."""
+    foreground: bool = False
+    """Also write what moves, cut out."""
+    image_format: ImageFormat = "png"
+    """Of the pictures."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +186,27 @@ def _side_by_side(function: Callable[..., T], arguments: Iterable[tuple[Any, ...
             yield at_work.popleft().result()
 
 
+def _write_foreground(
+    path: Path,
+    frame: UInt8[np.ndarray, "H W 3"],
+    plate: CleanPlate,
+    moves: Float[np.ndarray, "H W"],
+    image_format: ImageFormat,
+) -> None:
+    replaced = plate.sources != FROM_FRAME
+    cut = foreground(frame, plate.image, moves, replaced)
+    if image_format == "exr":
+        write_exr(path.with_name(path.name + ".exr"), linear_foreground(frame, plate.image, cut.matte, replaced))
+    else:
+        write_png(path.with_name(path.name + ".png"), cut.rgba[..., [2, 1, 0, 3]])
+
+
 def write_clean_plates(
     scene: TrainedScene, directory: Path, settings: PlateSettings | None = None, progress: Progress | None = None
 ) -> None:
-    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a PNG per frame at the video's size, a film, and a
-    page that shows some frames before and after. All of it has the geometry of the video, distortion and all.
+    """Write ``frames/``, ``render/``, ``holes/`` and ``sources/``, a picture per frame at the video's size, a film,
+    and a page that shows some frames before and after; ``foreground/`` where it is asked for. All of it has the
+    geometry of the video, distortion and all.
 
     The model renders frame after frame; threads put together and write those that it has rendered, a few at a time, so
     that memory does not grow with the size of the video. Pictures that the video repeats are written again, and the
@@ -196,11 +219,12 @@ def write_clean_plates(
         progress: Where to report; to stderr if None.
 
     Raises:
-        Das3rError: The folder holds something else or cannot be written, or a frame cannot be read.
+        Das3rError: The folder holds something else or cannot be written, a frame cannot be read, or EXR cannot be had.
     """
     settings, progress = settings or PlateSettings(), progress or Progress()
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
+    check_image_format(settings.image_format)
     width, height = scene.video.original_size
     count, showings = scene.num_frames, scene.video.showings
     places: list[list[int]] = [[] for _ in range(count)]
@@ -211,16 +235,24 @@ def write_clean_plates(
     names = scene.video.estimate.frame_names
     shown: dict[int, Any] = dict.fromkeys(frames_shown(count))
     totals = dict.fromkeys((FROM_FRAME, FROM_RENDER, UNCONFIRMED, HOLE), 0)
-    with writing(directory, 7 * len(showings) * width * height) as temporary:
-        for folder in FOLDERS:
+    pixel = (7 + 4 * settings.foreground) * (2 if settings.image_format == "exr" else 1)
+    with writing(directory, pixel * len(showings) * width * height) as temporary:
+        for folder in (*FOLDERS, FOREGROUND) if settings.foreground else FOLDERS:
             (temporary / folder).mkdir()
 
         def written(number: int, frame: Any, outputs: Any, replaced: Any) -> CleanPlate:
             plate = clean_plate(views, number, frame, outputs, replaced, settings)
-            pictures = (plate.image[..., ::-1], plate.render[..., ::-1], plate.holes, plate.sources)
+            pictures = (plate.image, plate.render, plate.holes, plate.sources)
             for folder, picture in zip(FOLDERS, pictures, strict=True):
-                first, *again = (temporary / folder / f"{place:05d}.png" for place in places[number])
-                write_png(first, picture)
+                write_picture(temporary / folder / f"{places[number][0]:05d}", picture, settings.image_format)
+            if settings.foreground:
+                first = temporary / FOREGROUND / f"{places[number][0]:05d}"
+                moves = 1 - scene.static_weight_as_filmed(number)
+                _write_foreground(first, frame, plate, moves, settings.image_format)
+            for folder in (*FOLDERS, FOREGROUND) if settings.foreground else FOLDERS:
+                first, *again = (
+                    temporary / folder / f"{place:05d}.{settings.image_format}" for place in places[number]
+                )
                 for copy in again:
                     shutil.copyfile(first, copy)
             if number in shown:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass
@@ -24,17 +25,25 @@ class CleanPlateCommand:
     """Paint holes with their surroundings (OpenCV's inpainting) instead of flat grey; holes/ still marks them."""
     strict_holes: bool = False
     """Also count as a hole what the splats draw but no frame confirms."""
+    foreground: bool = False
+    """Also write foreground/: what moves as RGBA pictures, with a soft matte and the background taken out of its
+    colours. Over the clean plate it gives the frame back."""
+    image_format: Literal["png", "exr"] = "png"
+    """Of all pictures. exr: 16-bit half floats, linear light; needs `pip install 'das3r-ns[exr]'`."""
 
     def run(self) -> None:
         """Render and write."""
         from das3r_ns.cleanplate.write import MARKER, PlateSettings, write_clean_plates
         from das3r_ns.files import check_output_directory
+        from das3r_ns.pictures import check_image_format
         from das3r_ns.progress import Progress
         from das3r_ns.trained.scene import TrainedScene
 
         check_output_directory(self.output_dir, MARKER)
+        check_image_format(self.image_format)
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
-        write_clean_plates(scene, self.output_dir, PlateSettings(self.fill_holes, self.strict_holes), progress)
+        settings = PlateSettings(self.fill_holes, self.strict_holes, self.foreground, self.image_format)
+        write_clean_plates(scene, self.output_dir, settings, progress)
         progress.say(f"{self.output_dir} holds the clean plates (frames/, clean.mp4), render/, holes/ and sources/.")
         progress.say(f"At a glance: {self.output_dir / 'before-after.html'}.")

@@ -13,10 +13,10 @@ class ExportCommand:
 
     colmap: a COLMAP model, colmap/sparse/0 (binary) and colmap/text. transforms: transforms.json for nerfstudio. Both
     come with images/ and masks/ (255 = static). points: points3D.ply. trajectory: trajectory.txt in the format of TUM
-    (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply, as of `ns-export gaussian-splat`. splat: scene.splat. spz:
-    scene.spz, with `pip install 'das3r-ns[spz]'` only. blender, nuke: a folder with a script that sets up camera and
-    clip (blender: points too; nuke: camera.chan too). usd: a folder with camera, points and Gaussians, with `pip
-    install 'das3r-ns[usd]'` only.
+    (timestamp tx ty tz qx qy qz qw). gaussians: splat.ply (with --world gaussians that of `ns-export gaussian-splat`).
+    splat: scene.splat. spz: scene.spz, with `pip install 'das3r-ns[spz]'` only. blender, nuke: a folder with a script
+    that sets up camera and clip (blender: points too; nuke: camera.chan too). usd: a folder with camera, points and
+    Gaussians, with `pip install 'das3r-ns[usd]'` only.
     """
 
     load_config: Path
@@ -35,14 +35,22 @@ class ExportCommand:
         "splat",
     )
     """What to write."""
-    world: Literal["gaussians", "estimate"] = "gaussians"
-    """gaussians: the world the Gaussians were trained in, nerfstudio's. estimate: that of the front end, whose origin
-    is the first camera; Gaussians are left out there."""
+    world: Literal["upright", "gaussians", "estimate"] = "upright"
+    """upright: up is up, and the middle of the cameras is the origin. gaussians: nerfstudio's, in which the Gaussians
+    were trained. estimate: that of the front end, whose origin is the first camera; Gaussians are left out there."""
+    scale_by: str = ""
+    """Gives metres: two pixels of frames and their distance, "frame:x,y-frame:x,y=METRES", such as
+    "0:120,340-0:480,352=1.8". Frames are counted from 0."""
+    camera_height: float = 0.0
+    """Gives metres: the height of the cameras above the ground; 0 = not known."""
     poses: Literal["refined", "front-end"] = "refined"
     """Camera poses as training refined them, or those of the front end."""
     undistort: bool = False
     """Where the lens of the video distorts: write pinhole pictures and cameras instead of the video's own pictures and
     cameras with k1, k2, p1 and p2."""
+    image_format: Literal["png", "exr"] = "png"
+    """Of images/ and masks/. exr: 16-bit half floats, linear light, for blender and nuke only; needs `pip install
+    'das3r-ns[exr]'`."""
 
     def run(self) -> None:
         """Open the run and write."""
@@ -50,6 +58,7 @@ class ExportCommand:
         from das3r_ns.export.usd import check_usd
         from das3r_ns.export.write import MARKER, write_export
         from das3r_ns.files import check_output_directory
+        from das3r_ns.pictures import check_image_format
         from das3r_ns.progress import Progress
         from das3r_ns.trained.scene import TrainedScene
 
@@ -58,7 +67,19 @@ class ExportCommand:
             check_gsply()
         if "usd" in self.format:
             check_usd()
+        check_image_format(self.image_format)
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
-        write_export(scene, self.output_dir, self.format, self.world, self.poses, progress, self.undistort)
+        write_export(
+            scene,
+            self.output_dir,
+            self.format,
+            self.world,
+            self.poses,
+            progress,
+            self.undistort,
+            self.image_format,
+            self.scale_by,
+            self.camera_height,
+        )
         progress.say(f"{self.output_dir} holds: {', '.join(sorted(path.name for path in self.output_dir.iterdir()))}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -28,6 +28,9 @@ class MasksCommand:
     """Dynamic probability from which a pixel is in masks/, above 0 and up to 1; less takes in more."""
     dilation: int = 0
     """Pixels of the video by which masks/ is grown in every direction."""
+    image_format: Literal["png", "exr"] = "png"
+    """Of masks/, soft/ and depth/. exr: 16-bit half floats, with the depth itself in the channel Z; needs `pip install
+    'das3r-ns[exr]'`."""
     front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=FrontEndConfig)
     """How cameras, depth and what moves are found."""
 
@@ -36,13 +39,15 @@ class MasksCommand:
         from das3r_ns.files import check_output_directory
         from das3r_ns.frontend.report.write import MARKER, export_masks
         from das3r_ns.frontend.run import load_or_estimate
+        from das3r_ns.pictures import check_image_format
         from das3r_ns.progress import Progress
         from das3r_ns.scene.binary_masks import MaskSettings
 
         settings = MaskSettings(self.threshold, self.dilation)
         check_output_directory(self.output_dir, MARKER)
+        check_image_format(self.image_format)
         progress = Progress()
         scene = load_or_estimate(self.data, self.front_end, progress)
-        export_masks(scene, self.output_dir, progress, settings)
+        export_masks(scene, self.output_dir, progress, settings, self.image_format)
         progress.say(f"{self.output_dir} holds the masks (masks/, soft/, overlay.mp4), depth, cameras and points.")
         progress.say(f"At a glance: {self.output_dir / 'contact_sheet.png'} and {self.output_dir / 'trajectory.png'}.")

@@ -15,6 +15,8 @@ from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.export.cameras import ExportedCameras
+from das3r_ns.pictures import write_exr
+from das3r_ns.scene.lens import Lens
 
 APERTURE = 36.0
 """Width of the film, millimetres."""
@@ -69,6 +71,23 @@ def write_nuke_script(cameras: ExportedCameras, path: Path, fps: float, images: 
     if lens:
         nodes += [_st_map(name, file, 200 * number) for number, (name, file) in enumerate(STMAPS.items())]
     path.write_text("\n".join(nodes) + "\n", encoding="utf-8")
+
+
+def write_st_maps(lens: Lens, directory: Path) -> None:
+    """Write STMAPS: 32-bit EXR whose red and green say where in the other picture a pixel is found, from 0 to 1.
+
+    Nuke's STMap counts from the lower left corner, and samples at the middles of pixels as we do.
+
+    Args:
+        lens: At the size of the video.
+        directory: Folder for them.
+    """
+    for name, (x, y), (width, height) in (
+        ("undistort", lens.pinhole_map, lens.size),
+        ("distort", lens.distorted_map(lens.pinhole), lens.pinhole_size),
+    ):
+        red, green = (x + 0.5) / width, 1 - (y + 0.5) / height
+        write_exr(directory / STMAPS[name], {"R": red, "G": green, "B": np.zeros_like(red)}, half=False)
 
 
 def _camera(cameras: ExportedCameras) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.export.cameras import ExportedCameras
+from das3r_ns.pictures import linear
 
 APERTURE = 36.0
 """Horizontal aperture; only its ratio to the focal shows."""
@@ -133,9 +134,7 @@ def _points(
 
     points = UsdGeom.Points.Define(stage, path)
     points.CreatePointsAttr(_array("Vec3f", xyz))
-    # USD's colours are linear.
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    points.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(_array("Vec3f", linear))
+    points.CreateDisplayColorPrimvar(UsdGeom.Tokens.vertex).Set(_array("Vec3f", linear(rgb)))
     if widths is None:
         size = 0.002 * float(np.linalg.norm(np.ptp(xyz, axis=0))) if len(xyz) else 1.0
         widths = np.full(len(xyz), size)

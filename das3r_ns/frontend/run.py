@@ -101,11 +101,11 @@ class PreparedScene:
         """Width and height of the pinhole pictures at the size of the video."""
         return self.original_size if self.lens is None else self.lens.pinhole_size
 
-    def as_filmed(self, picture: np.ndarray) -> np.ndarray:
+    def as_filmed(self, picture: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
         """A pinhole picture of any size, interpolated at the size and in the geometry of the video, lens and all."""
         if self.lens is None:
-            return cv2.resize(picture, self.original_size, interpolation=cv2.INTER_LINEAR)
-        return self.lens.distorted_picture(picture)
+            return cv2.resize(picture, self.original_size, interpolation=interpolation)
+        return self.lens.distorted_picture(picture, interpolation)
 
     def lenses(self) -> list[Lens] | None:
         """The lens of every frame at the size of the video; see :meth:`SceneEstimate.lenses`."""

@@ -152,6 +152,31 @@ def test_strict_holes_are_what_no_frame_confirms(scene: KnownScene, tmp_path: Pa
         assert (percent["hole"] > 1) is strict and (percent["unconfirmed"] > 1) is not strict
 
 
+def test_the_foreground_over_the_plate_is_the_frame(scene: KnownScene, demo_video, tmp_path: Path) -> None:
+    write_clean_plates(scene, tmp_path / "out", PlateSettings(foreground=True))
+    errors = []
+    for number, frame in enumerate(demo_video.images):
+        plate = read(tmp_path / f"out/frames/{number:05d}.png").astype(float)
+        cut = cv2.imread(str(tmp_path / f"out/foreground/{number:05d}.png"), cv2.IMREAD_UNCHANGED).astype(float)
+        alpha, colour = cut[..., 3:] / 255, cut[..., 2::-1]
+        errors.append(np.mean((alpha * colour + (1 - alpha) * plate - frame) ** 2))
+        moves = demo_video.estimate.dynamic_probability[number] > 0.5
+        inside = cv2.erode(moves.astype(np.uint8), np.ones((5, 5))) > 0
+        far = cv2.dilate(moves.astype(np.uint8), np.ones((13, 13))) == 0
+        assert alpha[inside].mean() > 0.97 and alpha[far].mean() < 0.01
+    assert 10 * np.log10(255**2 / np.mean(errors)) > 45
+
+
+def test_pictures_may_be_exr(scene: KnownScene, tmp_path: Path) -> None:
+    openexr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed")
+    write_clean_plates(scene, tmp_path / "out", PlateSettings(foreground=True, image_format="exr"))
+    for folder in ("frames", "render", "holes", "sources", "foreground"):
+        names = sorted(path.name for path in (tmp_path / "out" / folder).iterdir())
+        assert names == [f"{number:05d}.exr" for number in range(12)]
+    with openexr.File(str(tmp_path / "out/foreground/00003.exr"), separate_channels=True) as file:
+        assert set(file.channels()) == set("RGBA")
+
+
 def test_a_folder_of_the_users_is_left_alone(scene: KnownScene, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(Das3rError, match="left alone"):

@@ -19,10 +19,11 @@ from scipy.spatial.transform import Rotation
 
 from das3r_ns.export.blender import write_blender_script
 from das3r_ns.export.cameras import ExportedCameras
-from das3r_ns.export.nuke import write_chan, write_nuke_script
+from das3r_ns.export.nuke import write_chan, write_nuke_script, write_st_maps
 from das3r_ns.export.usd import write_usd
 from das3r_ns.frontend.report.write import write_point_cloud
 from das3r_ns.scene.geometry import invert_rigid, project, transform_points
+from das3r_ns.scene.lens import Lens
 
 SIZE = (640, 360)
 TOLERANCE = 0.05
@@ -241,6 +242,23 @@ def test_a_chan_file_is_the_same_camera(cameras: ExportedCameras, tmp_path: Path
         # The format knows square pixels and the middle of the picture only.
         wanted = (pixels - k[:2, 2]) * [1, k[0, 0] / k[1, 1]] + centre
         np.testing.assert_allclose(found, wanted, atol=TOLERANCE)
+
+
+def test_st_maps_lead_from_one_picture_to_the_other(tmp_path: Path) -> None:
+    openexr = pytest.importorskip("OpenEXR", reason="OpenEXR is not installed")
+    lens = Lens.central((160, 90), 110.0, -0.12, 0.01)
+    write_st_maps(lens, tmp_path)
+    for name, other, to_other in (
+        ("undistort", lens.size, lens.from_pinhole),
+        ("distort", lens.pinhole_size, lens.to_pinhole),
+    ):
+        with openexr.File(str(tmp_path / f"{name}.exr"), separate_channels=True) as file:
+            red, green = (np.array(file.channels()[c].pixels) for c in "RG")
+        assert red.dtype == np.float32 and red.shape[::-1] in (lens.size, lens.pinhole_size)
+        row, column = 20, 33
+        # Nuke's pixels count from below, and so does what the map says.
+        found = [red[row, column] * other[0], (1 - green[row, column]) * other[1]]
+        np.testing.assert_allclose(found, to_other(np.array([column + 0.5, row + 0.5])), atol=0.01)
 
 
 def test_usd_sees_the_same_pixels(cameras: ExportedCameras, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_far_gaussians_cost_precision_and_stay_where_they_are(tmp_path: Path) ->
 
 def test_a_run_is_exported_when_asked_for(make_trainer, tmp_path: Path) -> None:
     pipeline = make_trainer(sh_degree=2).pipeline
-    write_export(TrainedScene(pipeline), tmp_path / "out", ["spz"])
+    write_export(TrainedScene(pipeline), tmp_path / "out", ["spz"], world="gaussians")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scene.spz", "export.json"}
     read = gsply.read_spz(tmp_path / "out/scene.spz")
     columns = gaussian_columns(pipeline.model)

@@ -37,7 +37,7 @@ def colmap_pixels(folder: Path, frame: int, xyz: np.ndarray) -> np.ndarray:
 
 def test_cameras_and_gaussians_fit_each_other(scene: TrainedScene, demo_video, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write_export(scene, out)
+    write_export(scene, out, world="gaussians")
     assert {path.name for path in out.iterdir()} == {
         *("colmap", "images", "masks", "transforms.json", "points3D.ply", "trajectory.txt", "splat.ply"),
         *("scene.splat", "export.json"),
@@ -67,7 +67,7 @@ def test_cameras_and_gaussians_fit_each_other(scene: TrainedScene, demo_video, t
 
 def test_an_export_is_the_same_to_every_program(reader: str, scene: TrainedScene, tmp_path: Path, read_back) -> None:
     out = tmp_path / "out"
-    write_export(scene, out, ["colmap", "transforms"])
+    write_export(scene, out, ["colmap", "transforms"], world="gaussians")
     size = scene.video.original_size
     xyz, rgb = scene.seed_points()
     found = read_back(reader, out)
@@ -139,13 +139,13 @@ def test_a_second_export_replaces_the_first_and_nothing_else(scene: TrainedScene
     (out / "export.json").unlink()
     with pytest.raises(Das3rError, match="left alone"):
         write_export(scene, out, ["points"])
-    with pytest.raises(Das3rError, match="world gaussians"):
+    with pytest.raises(Das3rError, match="world estimate"):
         write_export(scene, tmp_path / "other", ["splat"], world="estimate")
 
 
 def test_each_program_gets_a_folder_the_right_way_up(scene: TrainedScene, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write_export(scene, out, ["blender", "nuke", "usd"])
+    write_export(scene, out, ["blender", "nuke", "usd"], world="gaussians")
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file() and path.suffix != ".png"}
     assert found == {
         *("blender/scene.py", "blender/points.ply", "nuke/scene.nk", "nuke/camera.chan"),

@@ -18,6 +18,7 @@ from das3r_ns.files import check_output_directory, replace_directory, temporary_
 from das3r_ns.frontend.report.drawing import Cell, contact_sheet, depth_picture, overlay
 from das3r_ns.frontend.report.trajectory_plot import draw_trajectory
 from das3r_ns.frontend.run import PreparedScene
+from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.binary_masks import MaskSettings
 from das3r_ns.scene.estimate import SceneEstimate
@@ -32,7 +33,11 @@ TIME_BASE = Fraction(1, 90000)
 
 
 def export_masks(
-    scene: PreparedScene, directory: Path, progress: Progress, settings: MaskSettings | None = None
+    scene: PreparedScene,
+    directory: Path,
+    progress: Progress,
+    settings: MaskSettings | None = None,
+    image_format: ImageFormat = "png",
 ) -> None:
     """Write masks, depth, cameras and points of a video, and pictures to judge them by.
 
@@ -46,16 +51,18 @@ def export_masks(
         directory: Folder to write; an earlier output in it is replaced.
         progress: Where to report.
         settings: Which pixels are in ``masks/`` and in the pictures of them.
+        image_format: Of ``masks/``, ``soft/`` and ``depth/``. EXR has the depth itself, in units of the points.
 
     Raises:
-        Das3rError: The folder holds something else, or cannot be written.
+        Das3rError: The folder holds something else, or cannot be written, or EXR cannot be had.
     """
     settings = settings or MaskSettings()
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
+    check_image_format(image_format)
     try:
         with temporary_directory(directory) as temporary:
-            share = _write_pictures(scene, temporary, settings, progress)
+            share = _write_pictures(scene, temporary, settings, progress, image_format)
             with progress.stage("Drawing contact_sheet.png and trajectory.png"):
                 sheet = _contact_sheet(scene, settings, share)
                 write_png(temporary / "contact_sheet.png", sheet[..., ::-1])
@@ -78,7 +85,9 @@ def export_masks(
         raise Das3rError(f"The masks cannot be written to {directory}: {error}.") from error
 
 
-def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSettings, progress: Progress) -> float:
+def _write_pictures(
+    scene: PreparedScene, directory: Path, settings: MaskSettings, progress: Progress, image_format: ImageFormat
+) -> float:
     """Masks, soft masks, depth and the film; returns the share of the video that is in the masks."""
     estimate = scene.estimate
     for folder in ("masks", "soft", "depth"):
@@ -90,11 +99,15 @@ def _write_pictures(scene: PreparedScene, directory: Path, settings: MaskSetting
             soft = scene.as_filmed(probability)
             mask = settings.mask(soft)
             shares.append(mask.mean())
-            name = f"{number:05d}.png"
-            write_png(directory / "masks" / name, np.where(mask, 255, 0).astype(np.uint8))
-            write_png(directory / "soft" / name, np.rint(soft.clip(0, 1) * 65535).astype(np.uint16))
-            picture = scene.as_filmed(depth_picture(depth, near, far))
-            write_png(directory / "depth" / name, picture[..., ::-1])
+            name = f"{number:05d}"
+            write_picture(directory / "masks" / name, np.where(mask, 255, 0).astype(np.uint8), image_format)
+            levels = np.rint(soft.clip(0, 1) * 65535).astype(np.uint16)
+            write_picture(directory / "soft" / name, levels, image_format)
+            if image_format == "exr":
+                # Nothing lies between what is near and what is far.
+                write_exr(directory / "depth" / f"{name}.exr", {"Z": scene.as_filmed(depth, cv2.INTER_NEAREST)})
+            else:
+                write_picture(directory / "depth" / name, scene.as_filmed(depth_picture(depth, near, far)), "png")
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
         write_video(directory / "overlay.mp4", _overlays(scene, settings, advance), scene.fps, times=scene.seconds)
@@ -250,8 +263,3 @@ def read_png(path: Path) -> UInt8[np.ndarray, "H W 3"]:
     if image is None:
         raise Das3rError(f"The cached frame {path} cannot be read. Delete its folder and start again.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write a picture: grey, or BGR as OpenCV has it."""
-    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
