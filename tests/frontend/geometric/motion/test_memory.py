@@ -10,6 +10,7 @@ import pytest
 
 from das3r_ns.demo.room import Movers, build_room, camera_path
 from das3r_ns.demo.write import render_frame
+from das3r_ns.frontend.config import Stopped
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
@@ -33,7 +34,7 @@ class Clip:
     flows: PairFlows
     evidence: EvidenceMaps
 
-    def look_again(self, stopped: str) -> np.ndarray:
+    def look_again(self, stopped: Stopped) -> np.ndarray:
         first = self.walks.astype(np.float32)
         return look_again(self.images, self.images, self.flows, self.evidence, self.matched, first, stopped) > 0.5
 
