@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -44,6 +45,19 @@ class Progress:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         if log:
             self.console.print(f"{name}: {seconds:.1f} s", highlight=False, markup=False)
+
+    @contextmanager
+    def live(self, draw: Callable[[], RenderableType]) -> Iterator[None]:
+        """Show, in a terminal, what ``draw`` gives, anew several times a second, while the block runs.
+
+        Args:
+            draw: Called from a thread of its own.
+        """
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(get_renderable=draw, console=self.console, refresh_per_second=2, transient=True):
+            yield
 
     def say(self, message: str) -> None:
         """Print a line the user should read, and remember it."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from das3r_ns.cli.batch import BatchCommand
 from das3r_ns.cli.bench import BenchCommand
 from das3r_ns.cli.clean_plate import CleanPlateCommand
 from das3r_ns.cli.demo import DemoCommand
@@ -22,6 +23,7 @@ Command = (
     | Annotated[MasksCommand, tyro.conf.subcommand("masks", prefix_name=False)]
     | Annotated[CleanPlateCommand, tyro.conf.subcommand("clean-plate", prefix_name=False)]
     | Annotated[ExportCommand, tyro.conf.subcommand("export", prefix_name=False)]
+    | Annotated[BatchCommand, tyro.conf.subcommand("batch", prefix_name=False)]
     | Annotated[BenchCommand, tyro.conf.subcommand("bench", prefix_name=False)]
     | Annotated[WeightsCommand, tyro.conf.subcommand("weights", prefix_name=False)]
 )

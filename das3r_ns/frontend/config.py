@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 FrontEndName = Literal["auto", "geometric", "monst3r"]
 
@@ -84,3 +85,15 @@ class FrontEndConfig:
     sam2_model: str | None = None
     """Folder or hub name of its weights, downloaded if need be; if None, facebook/sam2.1-hiera-small where it is in the
     hub cache."""
+
+
+def unset_front_end() -> FrontEndConfig:
+    """Settings of a command that has a preset: what is left as it is here changes nothing of the preset's."""
+    return FrontEndConfig(long_side=0)
+
+
+def given(settings: FrontEndConfig) -> dict[str, Any]:
+    """Which fields of :func:`unset_front_end` the user has set, and to what."""
+    default = unset_front_end()
+    names = (field.name for field in dataclasses.fields(default))
+    return {name: getattr(settings, name) for name in names if getattr(settings, name) != getattr(default, name)}

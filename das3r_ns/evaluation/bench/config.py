@@ -9,14 +9,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.config import FrontEndConfig, given, unset_front_end
 
 Base = Literal["das3r", "das3r-light"]
-
-
-def default_front_end() -> FrontEndConfig:
-    """Settings that change nothing of a preset's."""
-    return FrontEndConfig(long_side=0)
 
 
 @dataclass
@@ -52,17 +47,17 @@ class BenchConfig:
     """Also measure held-out frames after refining their cameras on them; shown in rows of their own."""
     lpips: bool = False
     """Let torchvision download AlexNet's weights (233 MB) for LPIPS; without, it is measured where they are at hand."""
+    address: str | None = None
+    """A Ray cluster to measure on, sequences side by side: auto, HOST:PORT or ray://HOST:PORT. Its machines see data
+    and output folder under the same paths. If not given, one after the other on this machine."""
     fresh: bool = False
     """Measure again what has been measured."""
-    front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=default_front_end)
+    front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=unset_front_end)
     """How cameras, depth and what moves are found; --long-side 0 is the method's own."""
 
     def applied(self, preset: FrontEndConfig) -> FrontEndConfig:
         """A preset's settings of the front end, with what differs here from the defaults."""
-        default = default_front_end()
-        mine = {f.name: getattr(self.front_end, f.name) for f in dataclasses.fields(default)}
-        changed = {name: value for name, value in mine.items() if value != getattr(default, name)}
-        return dataclasses.replace(preset, **changed)
+        return dataclasses.replace(preset, **given(self.front_end))
 
     def settings(self, part: Literal["front_end", "splats"]) -> dict[str, Any]:
         """What the figures of a part depend on, apart from sequence and method; JSON values."""

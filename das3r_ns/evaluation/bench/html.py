@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -13,28 +12,16 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.evaluation.bench.config import default_front_end, plain
+from das3r_ns.evaluation.bench.config import plain
 from das3r_ns.evaluation.bench.tables import FRONT_END, PUBLISHED, Table, failures
 from das3r_ns.evaluation.machine import machines_of
+from das3r_ns.frontend.config import unset_front_end
+from das3r_ns.page import figure, html_page
 
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1500px;padding:0 1.2rem}
-body{color:#1c2430;background:#fff}
-h1{font-size:1.7rem;margin:0}h2{font-size:1.25rem;margin:2.4rem 0 .6rem}
-h3{font-size:1.05rem;margin:1.6rem 0 .3rem}h4{font-size:.9rem;margin:0 0 .4rem}
-nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;margin:1rem 0;padding:.5rem 0;border-block:1px solid #e2e6ec}
-a{color:#1864ab;text-decoration:none}a:hover{text-decoration:underline}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.9rem}
-th,td{padding:.25rem .7rem;border-bottom:1px solid #e2e6ec;text-align:right;vertical-align:bottom}
-th:first-child,td:first-child{text-align:left;padding-left:0}
-tbody tr:last-child td{border-bottom:0}thead th{border-bottom:2px solid #8a94a3;max-width:11rem}
 tr.mean td{font-weight:600;border-top:2px solid #8a94a3}td.published,th.published{color:#68727f}
-.failed{color:#b3261e}.note{color:#68727f;max-width:62rem;margin:.3rem 0}
-.scroll{overflow-x:auto}.tables{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}
+.tables{display:flex;flex-wrap:wrap;gap:1rem;margin:1rem 0}
 .tables h4{max-width:18rem}
-.card{border:1px solid #e2e6ec;border-radius:6px;padding:.8rem 1rem;max-width:100%;box-sizing:border-box}
-.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:.6rem;margin:.4rem 0 1rem}
-figure{margin:0}figure img{display:block;width:100%;border-radius:3px}figcaption{font-size:.8rem;color:#68727f}
 svg{display:block;border:1px solid #e2e6ec;border-radius:3px}
 """
 OVERVIEWS = ("methods", "cost")
@@ -76,9 +63,7 @@ def html_report(results: Mapping[str, Any], tables: Sequence[Table], notes: str,
     parts += [_sequence(name, results["records"][name], directory) for name in results["sequences"]]
     parts.append("<h2 id=cost>Cost</h2>")
     parts += [_table(table) for table in overviews if table.key == "cost"]
-    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    head += f"<title>das3r bench {escape(results['protocol'])}</title><style>{STYLE}</style>"
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+    return html_page(f"das3r bench {results['protocol']}", parts, STYLE)
 
 
 def _links(results: Mapping[str, Any]) -> str:
@@ -137,7 +122,7 @@ def _sequence(name: str, records: Mapping[str, Any], directory: Path) -> str:
         shown_as = "held-out frame" if trained else "frame"
         parts.append(f"<p class=note>{shown_as} {escape(frame)}</p><div class=pictures>")
         # The renders of all methods beside each other, then what only some have.
-        parts += [_figure(directory / file, label) for label, file in sorted(row, key=_place)]
+        parts += [figure(directory / file, label) for label, file in sorted(row, key=_place)]
         parts.append("</div>")
     if not frames:
         parts.append("<p class=note>There is nothing to show.</p>")
@@ -147,14 +132,6 @@ def _sequence(name: str, records: Mapping[str, Any], directory: Path) -> str:
 def _place(labelled: tuple[str, str]) -> int:
     label = labelled[0]
     return COMMON.index(label) if label in COMMON else len(COMMON) + (not label.startswith("clean render"))
-
-
-def _figure(path: Path, caption: str) -> str:
-    if not path.is_file():  # deleted since it was measured
-        return f"<figure><figcaption>{escape(caption)}: no picture</figcaption></figure>"
-    data = base64.b64encode(path.read_bytes()).decode()
-    image = f'<img alt="{escape(caption)}" src="data:image/jpeg;base64,{data}">'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def trajectory_svg(estimated: Float[np.ndarray, "N 3"], truth: Float[np.ndarray, "N 3"]) -> str:
@@ -184,7 +161,7 @@ def trajectory_svg(estimated: Float[np.ndarray, "N 3"], truth: Float[np.ndarray,
 
 def _options(options: Mapping[str, Any]) -> str:
     """Those that differ from the defaults, as they are typed."""
-    front_end = plain(dataclasses.asdict(default_front_end()))
+    front_end = plain(dataclasses.asdict(unset_front_end()))
     given = {name: value for name, value in options.items() if name != "front_end" and value not in (None, False)}
     given |= {name: v for name, v in options.get("front_end", {}).items() if v != front_end.get(name)}
     typed = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in given.items()]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 from das3r_ns import __version__
+from das3r_ns.batch.cluster import Needs, Task, connected
+from das3r_ns.batch.command import how_it_ended, last_words, run_command
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.bench.config import Base, BenchConfig
 from das3r_ns.evaluation.bench.job import Job, Record, write_job
@@ -20,8 +21,8 @@ from das3r_ns.evaluation.readers import find_sequences, open_sequence
 from das3r_ns.files import write_json
 from das3r_ns.progress import Progress
 
-TAIL = 3
-"""Last lines of a log that stand for the reason where a process died without giving one."""
+CPUS, MEMORY = 4, 4 << 30
+"""Of one measurement on a cluster; memory in bytes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,21 +120,30 @@ def run_bench(
     jobs = list(bench.jobs())
     machine = describe_machine()
     results: dict[str, dict[str, Record]] = {name: {} for name in bench.sequences}
-    for number, job in enumerate(jobs, 1):
-        what = f"{number} of {len(jobs)}: {job.sequence}, {job.name}"
-        settings = settings_of(job)
-        record = None if config.fresh else _known(job.file("records", ".json"), settings)
+    missing = []
+    for job in jobs:
+        record = None if config.fresh else _known(job.file("records", ".json"), settings_of(job))
         if record is None:
-            with progress.stage(what):
-                record = (measure or in_own_process)(job)
-            record = {**record, "settings": settings, "machine": machine, "date": _today()}
-            write_json(job.file("records", ".json"), record)
-            for problem in [record["failed"]] if "failed" in record else record.get("problems", []):
-                progress.say(f"  {job.sequence}, {job.name}: {problem}")
+            missing.append(job)
         else:
-            progress.say(f"{what}: measured before.")
-        # The options stand at the head of the report; folders are this machine's affair.
-        results[job.sequence][job.name] = {key: value for key, value in record.items() if key != "settings"}
+            progress.say(f"{job.sequence}, {job.name}: measured before.")
+            results[job.sequence][job.name] = record
+    measured = _on_cluster if config.address is not None else _one_by_one
+    for job, found in measured(missing, config, progress, measure or in_own_process):
+        record = {"machine": machine, **found, "settings": settings_of(job), "date": _today()}
+        write_json(job.file("records", ".json"), record)
+        for problem in [record["failed"]] if "failed" in record else record.get("problems", []):
+            progress.say(f"  {job.sequence}, {job.name}: {problem}")
+        results[job.sequence][job.name] = record
+    # The options stand at the head of the report; folders are this machine's affair.
+    results = {
+        sequence: {
+            job.name: {key: value for key, value in records[job.name].items() if key != "settings"}
+            for job in jobs
+            if job.sequence == sequence
+        }
+        for sequence, records in results.items()
+    }
     return {
         "protocol": bench.protocol.name,
         "description": bench.protocol.description,
@@ -148,6 +158,44 @@ def run_bench(
     }
 
 
+def _one_by_one(
+    jobs: list[Job], config: BenchConfig, progress: Progress, measure: Callable[[Job], Record]
+) -> Iterator[tuple[Job, Record]]:
+    for number, job in enumerate(jobs, 1):
+        with progress.stage(f"{number} of {len(jobs)}: {job.sequence}, {job.name}"):
+            record = measure(job)
+        yield job, record
+
+
+def _on_cluster(
+    jobs: list[Job], config: BenchConfig, progress: Progress, measure: Callable[[Job], Record]
+) -> Iterator[tuple[Job, Record]]:
+    """Each sequence is a chain: the methods find in the cache what the front end's measurement has left."""
+    with connected(config.address) as cluster:
+        machines = cluster.machines()
+        gpus = float(any(machine.gpus >= 1 for machine in machines))
+        cpus = min(CPUS, max(machine.cpus for machine in machines))
+        chains: dict[str, list[Task]] = {}
+        for job in jobs:
+            chain = chains.setdefault(job.sequence, [])
+            needs = Needs(cpus, gpus if job.method else 0.0, MEMORY)
+            chain.append(Task(job.name, _measured_there, (measure, job), needs, chain[-1].name if chain else None))
+        by_name = {(job.sequence, job.name): job for job in jobs}
+        with progress.stage("Measuring on the cluster", len(jobs)) as advance:
+            for outcome in cluster.run(chains.items(), jobs=max(len(chains), 1)):
+                if outcome is not None:
+                    reason = outcome.error or "what it waited for was lost"
+                    lost: Record = {"failed": f"Its process or machine was lost ({reason})."}
+                    yield by_name[outcome.chain, outcome.task.name], outcome.value or lost
+                    advance()
+
+
+def _measured_there(measure: Callable[[Job], Record], job: Job) -> Record:
+    from das3r_ns.evaluation.machine import describe_machine
+
+    return {**measure(job), "machine": describe_machine()}
+
+
 def settings_of(job: Job) -> dict[str, Any]:
     """What a record must have been measured with to be used again."""
     part = "splats" if job.method else "front_end"
@@ -158,17 +206,13 @@ def settings_of(job: Job) -> dict[str, Any]:
 def in_own_process(job: Job) -> Record:
     """Run one measurement in a process of its own; a failure is a record too."""
     log, output, source = job.file("logs", ".txt"), job.file("jobs", "-record.json"), job.file("jobs", ".json")
-    log.parent.mkdir(parents=True, exist_ok=True)
     write_job(job, source)
     output.unlink(missing_ok=True)
     command = [sys.executable, "-m", "das3r_ns.evaluation.bench.process", str(source), str(output)]
-    with log.open("w") as stream:
-        code = subprocess.run(command, stdout=stream, stderr=stream, stdin=subprocess.DEVNULL).returncode
+    code = run_command(command, log).code
     if output.is_file():
         return json.loads(output.read_text())
-    last = " ".join(log.read_text(errors="replace").strip().splitlines()[-TAIL:])
-    why = "it was killed, for want of memory perhaps" if code == -9 else f"exit code {code}"
-    return {"failed": f"The measurement ended without a result ({why}). {last} See {log}."}
+    return {"failed": f"The measurement ended without a result ({how_it_ended(code)}). {last_words(log)} See {log}."}
 
 
 def _known(path: Path, settings: dict[str, Any]) -> Record | None:

@@ -1,0 +1,224 @@
+"""Runs what is missing of a batch, and keeps its report up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+from filelock import FileLock, Timeout
+
+from das3r_ns.batch.cluster import Cluster, Needs, Outcome, Task, check_ray, connected
+from das3r_ns.batch.config import STEPS, BatchConfig, StepName
+from das3r_ns.batch.look import Look, look_at
+from das3r_ns.batch.plan import Plan
+from das3r_ns.batch.report import Report
+from das3r_ns.batch.steps import FOLLOWS, REQUIRES, Step, needs, steps_of
+from das3r_ns.batch.table import LiveTable
+from das3r_ns.batch.videos import Video, VideoOptions, find_videos
+from das3r_ns.batch.work import MARKER, Interrupted, Record, StepFailed, run_step
+from das3r_ns.errors import Das3rError
+from das3r_ns.files import check_output_directory, remove_abandoned, write_json
+from das3r_ns.frontend.config import given
+from das3r_ns.progress import Progress
+
+LOCK = ".batch.lock"
+
+
+class StepsOf(Protocol):
+    """What gives the steps of a video; :func:`~das3r_ns.batch.steps.steps_of` unless a test has simpler ones."""
+
+    def __call__(
+        self, video: Video, look: Look, output_dir: Path, wanted: tuple[StepName, ...], cpus: int
+    ) -> list[Step]: ...
+
+
+def run_batch(config: BatchConfig, progress: Progress, steps: StepsOf = steps_of) -> dict[str, Any]:
+    """Do with every video what has not been done; failures are recorded and do not stop the rest.
+
+    Args:
+        config: Which videos, and what to do with them.
+        progress: Where to report.
+        steps: What a video's steps are.
+
+    Returns:
+        What ``batch.json`` holds.
+
+    Raises:
+        Das3rError: The videos, the manifest, the options or the cluster cannot be used; nothing has begun then.
+    """
+    started = time.time()
+    wanted = _check(config)
+    check_ray()
+    options = VideoOptions(max_num_iterations=config.max_num_iterations)
+    videos = find_videos(config.videos, options, given(config.front_end))
+    output = config.output_dir.resolve()
+    check_output_directory(output, MARKER)
+    with connected(config.address) as cluster:
+        machines = cluster.machines()
+        gpus = int(any(machine.gpus >= 1 for machine in machines))
+        preset = config.preset or ("das3r" if gpus else "das3r-light")
+        videos = [video.with_preset(preset) for video in videos]
+        cpus = int(min(config.cpus, max(machine.cpus for machine in machines)))
+        if not (output / MARKER).is_file():
+            write_json(output / MARKER, {"videos": {}})
+        with _alone(output):
+            report = Report(output, wanted, preset, started)
+            plans = []
+            for video, look in _looks(cluster, videos, output, progress):
+                plan = Plan(video, look)
+                if look.failed is None:
+                    plan.steps = steps(video, look, output, wanted, cpus)
+                    plan.needs = {step.name: needs(step.name, look, cpus, gpus, config.memory) for step in plan.steps}
+                    known = {step.name: _known(step, config.retry_failed) for step in plan.steps}
+                    plan.records = {name: record for name, record in known.items() if record is not None}
+                plans.append(plan)
+            _check_trained(plans, wanted, output, steps, cpus)
+            _check_room(plans, machines, cluster)
+            report.add(plans)
+            for plan in plans:
+                remove_abandoned(output / plan.video.name)  # of workers that were killed
+            _run(cluster, plans, config, report, progress)
+            return report.write()
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Keep other batches from the same output folder; the lock of one that is killed is free again."""
+    try:
+        with FileLock(output / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise Das3rError(
+            f"Another das3r batch is at work in {output}. Wait until it has ended, or name another --output-dir."
+        ) from None
+
+
+def _check(config: BatchConfig) -> tuple[StepName, ...]:
+    """The steps that are wanted, in their order; refuses settings that make no sense."""
+    named = [word for text in config.steps for word in text.split(",") if word]
+    if unknown := [name for name in named if name not in STEPS]:
+        raise Das3rError(f"There is no step {unknown[0]} (--steps). There are: {', '.join(get_args(StepName))}.")
+    for option in ("jobs", "cpus", "memory", "max_num_iterations"):
+        value = getattr(config, option)
+        if value is not None and value <= 0:
+            raise Das3rError(f"--{option.replace('_', '-')} {value} makes no sense: take more than 0, or leave it out.")
+    if not named or config.retries < 0:
+        raise Das3rError("Name one step at least (--steps), and no negative number of --retries.")
+    return tuple(name for name in STEPS if name in named)
+
+
+def _looks(cluster: Cluster, videos: list[Video], output: Path, progress: Progress) -> Iterator[tuple[Video, Look]]:
+    """What every video is, in their order."""
+    chains = [
+        (video.name, [Task("look", look_at, (video.data, video.settings(), output / MARKER))]) for video in videos
+    ]
+    found: dict[str, Look] = {}
+    with progress.stage("Looking at the videos", len(videos)) as advance:
+        for outcome in cluster.run(chains, jobs=len(videos)):
+            if outcome is not None:
+                found[outcome.chain] = outcome.value or Look(failed=f"It cannot be looked at: {outcome.error}")
+                advance()
+    for video in videos:
+        yield video, found[video.name]
+
+
+def _known(step: Step, retry_failed: bool) -> Record | None:
+    record = step.known()
+    return None if record is None or (retry_failed and "failed" in record) else record
+
+
+def _check_trained(plans: list[Plan], wanted: tuple[StepName, ...], output: Path, steps: StepsOf, cpus: int) -> None:
+    """Refuse steps whose input no step makes and no earlier run has made."""
+    for name in wanted:
+        before = REQUIRES.get(name)
+        if before is None or before in wanted:
+            continue
+        for plan in plans:
+            if plan.look.failed is None:
+                step = steps(plan.video, plan.look, output, (before,), cpus)[0]
+                if "failed" in (step.known() or {"failed": ""}):
+                    raise Das3rError(
+                        f"The step {name} works on the result of {before}, and {plan.video.name} has none in {output} "
+                        f"with these options. Add {before} to --steps."
+                    )
+
+
+def _check_room(plans: list[Plan], machines: list[Needs], cluster: Cluster) -> None:
+    for plan in plans:
+        for step in plan.missing:
+            wants = plan.needs[step.name]
+            if not any(wants.fits(machine) for machine in machines):
+                best = max(machines, key=lambda machine: machine.memory)
+                raise Das3rError(
+                    f"No machine has room for the step {step.name} of {plan.video.name}, which takes {_words(wants)}; "
+                    f"the one with the most memory lends Ray {_words(best)}. Use fewer or smaller frames "
+                    "(--max-frames, --long-side) or a larger machine, or say how much it takes (--memory)."
+                )
+
+
+def _words(needs: Needs) -> str:
+    return f"{needs.memory / 1e9:.1f} GB of memory, {needs.cpus:g} CPUs and {needs.gpus:g} GPUs"
+
+
+def _run(cluster: Cluster, plans: list[Plan], config: BatchConfig, report: Report, progress: Progress) -> None:
+    """Run the missing steps of every video, and tell the report and the terminal of each."""
+    todo = [plan for plan in plans if plan.missing]
+    for plan in plans:
+        for step in plan.missing:
+            step.log.unlink(missing_ok=True)  # where it is, the step has begun
+    of_one = max((wants for plan in todo for wants in plan.needs.values()), key=lambda w: w.memory, default=Needs())
+    # Twice as many as the machines take: while one video trains on a GPU, the masks of the next are found beside it.
+    jobs = config.jobs or max(2 * cluster.side_by_side(of_one), 1)
+    by_name = {plan.video.name: plan for plan in todo}
+    table = LiveTable(todo, report)
+    with progress.live(table.draw):
+        for outcome in cluster.run((_chain(table.begin(plan)) for plan in todo), jobs, config.retries, (Interrupted,)):
+            if outcome is None:
+                continue
+            plan = by_name[outcome.chain]
+            step = next(step for step in plan.steps if step.name == outcome.task.name)
+            record = _record(step, outcome)
+            report.done(plan.video.name, step.name, record)
+            table.end(plan)
+            if record is not None:
+                told = f"failed. {record['failed']}" if "failed" in record else f"{record['seconds']:.1f} s"
+                progress.say(f"{plan.video.name}, {step.name}: {told}")
+
+
+def _chain(plan: Plan) -> tuple[str, list[Task]]:
+    missing = plan.missing
+    names = {step.name for step in missing}
+    tasks = []
+    for step in missing:
+        after = FOLLOWS.get(step.name)
+        after = after if after in names else None
+        tasks.append(Task(step.name, run_step, (step,), plan.needs[step.name], after))
+    return plan.video.name, tasks
+
+
+def _record(step: Step, outcome: Outcome) -> Record | None:
+    """What became of a step; None where it did not run."""
+    if outcome.skipped:
+        return None
+    if outcome.error is None:
+        return outcome.value
+    if isinstance(outcome.error, StepFailed):
+        return step.known() or {"step": step.name, "key": step.key, "failed": str(outcome.error)}
+    lines = str(outcome.error).strip().splitlines() or [type(outcome.error).__name__]
+    reason = f"Its process or machine was lost each time it was tried ({lines[0]}). See {step.log}."
+    record: Record = {"step": step.name, "key": step.key, "failed": reason}
+    write_json(step.record, record)
+    return record
+
+
+def failures(results: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Video and paragraph of everything that failed, of what ``batch.json`` holds."""
+    for name, video in results["videos"].items():
+        if video.get("failed"):
+            yield name, video["failed"]
+        for step, record in video["steps"].items():
+            if "failed" in record:
+                yield f"{name}, {step}", record["failed"]
