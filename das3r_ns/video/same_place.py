@@ -19,6 +19,11 @@ LEAST_CONTRAST = 3.0
 """Standard deviation, in grey levels, under which there is nothing in a neighbourhood, or a picture, to compare."""
 LEAST_TEXTURE = 0.1
 """Share of a picture that must have texture for the whole of it to be followed."""
+COARSE = (16, 9)
+"""Width and height at which pictures laid over each other are taken apart: cameras may move meanwhile."""
+WHOLE = np.s_[:, :]
+HALVES = (np.s_[:, :8], np.s_[:, 8:], np.s_[:4, :], np.s_[5:, :])
+"""Regions of such a picture."""
 FEATURES = 600
 DISTINCT = 0.8
 """Lowe's ratio: a match is kept where the second best is this much worse."""
@@ -41,6 +46,11 @@ class Look:
         scale = min(1.0, FLOW_SIDE / max(self.grey.shape))
         size = tuple(max(round(side * scale), 12) for side in self.grey.shape[::-1])
         return cv2.resize(self.grey, size, interpolation=cv2.INTER_AREA)
+
+    @cached_property
+    def coarse(self) -> Float[np.ndarray, "9 16"]:
+        """The picture at COARSE pixels."""
+        return cv2.resize(self.grey, COARSE, interpolation=cv2.INTER_AREA).astype(np.float32)
 
     @cached_property
     def features(self) -> tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 128"] | None]:
@@ -69,6 +79,27 @@ def common_matches(first: Look, second: Look) -> int:
     to, start = list(kept), list(kept.values())
     _, agree = cv2.findFundamentalMat(here[start], there[to], cv2.FM_RANSAC, 1.0, 0.99, 300)
     return 0 if agree is None else int(agree.sum())
+
+
+def parts_of(
+    first: Look, second: Look, between: Look, region: tuple[slice, slice] = WHOLE
+) -> tuple[float, float, float]:
+    """A picture as the weighted sum of two others: their weights, and how much of its variance that explains."""
+    a, b, m = (_centred(look, region) for look in (first, second, between))
+    weights, *_ = np.linalg.lstsq(np.stack([a, b], axis=1), m, rcond=None)
+    rest = m - weights[0] * a - weights[1] * b
+    return float(weights[0]), float(weights[1]), 1 - float(rest @ rest) / max(float(m @ m), 1e-6)
+
+
+def correlation(first: Look, second: Look) -> float:
+    """Of two pictures at COARSE."""
+    a, b = (_centred(look, WHOLE) for look in (first, second))
+    return float(a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6)
+
+
+def _centred(look: Look, region: tuple[slice, slice]) -> Float[np.ndarray, " M"]:
+    values = look.coarse[region].ravel()
+    return values - values.mean()
 
 
 def _share_alike(

@@ -91,7 +91,7 @@ def select(
     for which, what in (
         (dark, "black, of one colour, or faded to a trace"),
         (flash & ~dark, "lit by a flash"),
-        (strange & ~dark & ~flash, "of something else than the frames before and after them"),
+        (strange & ~dark & ~flash, "of something else than those around them, or of two shots at once"),
     ):
         numbers = here[which[here]].tolist()
         if numbers:

@@ -18,7 +18,16 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from das3r_ns.video.same_place import CONSISTENT, LEAST_CONTRAST, Look, common_matches, flow_between
+from das3r_ns.video.same_place import (
+    CONSISTENT,
+    HALVES,
+    LEAST_CONTRAST,
+    Look,
+    common_matches,
+    correlation,
+    flow_between,
+    parts_of,
+)
 from das3r_ns.video.timeline import ALMOST, UNCHANGED, UNMOVED, Timeline
 
 BLOCK = 8
@@ -28,6 +37,15 @@ CARRIED = 0.4
 shot are carried to 0.5 or more, unrelated ones to 0.1 or so."""
 BEFORE, AFTER = (0, 1, 3), (0, 1, 3, 7, 15, 23)
 """Frames that are compared across a cut, counted from it. What shows the old place again within the last is none."""
+SPANS = (2, 4, 8, 16, 32)
+"""Frames that a cross-fade, or the mixed frame that a converter leaves at a cut, may take."""
+MIXED, MIXTURE, EXPLAINED = 0.15, (0.9, 1.1), 0.75
+"""Least weight of either shot in a mixed frame, range of the sum of both, and share of its variance that they explain.
+In a pan over smooth ground the middle frame is nearly a sum of the others too, but its weights add up to more."""
+SETTLED, PURE = 4, 0.1
+"""Frames on either side of a cross-fade that have none of the other shot in them, and most that counts as none."""
+DIFFERENT = 0.6
+"""Correlation under which two pictures may be of two shots."""
 MOST_KEPT = 256
 """Pictures of a folder that are kept until its end."""
 SAMPLES = 12
@@ -59,6 +77,7 @@ class Watcher:
         self._chain: deque[_Link] = deque()
         self._candidates: deque[int] = deque()
         """Positions in the chain that may begin a shot."""
+        self._mixed_until = 0
         self._passed = 0
         """Links that have left the chain."""
         self._all: list[Look] = []
@@ -101,7 +120,7 @@ class Watcher:
         while self._candidates:
             self._decide(self._candidates.popleft())
         cuts = [cut for cut in self._cuts if self._nowhere_else(cut)] if self._careful else self._cuts
-        return Timeline(**self._measures, cuts=tuple(cuts), strange=tuple(sorted(set(self._strange))))
+        return Timeline(**self._measures, cuts=tuple(sorted(set(cuts))), strange=tuple(sorted(set(self._strange))))
 
     def _append(self, link: _Link) -> None:
         self._chain.append(link)
@@ -109,6 +128,8 @@ class Watcher:
             self._all.append(link.look)
             if len(self._all) > MOST_KEPT:
                 del self._all[1::2]
+        else:
+            self._mixed()
         if link.carried < CARRIED:
             self._candidates.append(self._passed + len(self._chain) - 1)
         while self._candidates and self._candidates[0] + AFTER[-1] < self._passed + len(self._chain):
@@ -116,6 +137,38 @@ class Watcher:
         while len(self._chain) > 2 * AFTER[-1] + BEFORE[-1] + 2:
             self._chain.popleft()
             self._passed += 1
+
+    def _mixed(self) -> None:
+        """Find a cross-fade that ended just now: frames that are sums of two which have nothing in common."""
+        chain = list(self._chain)
+        for span in SPANS:
+            if len(chain) <= span + 2 * SETTLED:
+                return
+            whole = [link.look for link in chain[-span - 2 * SETTLED - 1 :]]
+            part = whole[SETTLED:-SETTLED]
+            first, middle, last = part[0], part[span // 2], part[-1]
+            if first.number < self._mixed_until or correlation(first, last) > DIFFERENT:
+                continue
+            *weights, explained = parts_of(first, last, middle)
+            mixed = min(weights) > MIXED and MIXTURE[0] < sum(weights) < MIXTURE[1] and explained > EXPLAINED
+            # In every part alike: else something passes before the lens, and wipes the picture away.
+            mixed = mixed and all(min(parts_of(first, last, middle, half)[:2]) > MIXED for half in HALVES)
+            if (
+                not mixed
+                or abs(parts_of(first, last, whole[0])[1]) > PURE
+                or abs(parts_of(first, last, whole[-1])[0]) > PURE
+            ):
+                continue
+            if common_matches(whole[0], first) < 2 * CONSISTENT or _any_common(whole[:1], [last, whole[-1]]):
+                continue
+            shares = {look.number: parts_of(first, last, look)[1] for look in part[1:-1]}
+            cut = next(number for number in [*shares, last.number] if shares.get(number, 1.0) > 0.5)
+            self._cuts.append(cut)
+            self._strange += [number for number, share in shares.items() if MIXED / 2 < share < 1 - MIXED / 2]
+            self._mixed_until = last.number
+            settled = {look.number for look in part}
+            self._candidates = deque(c for c in self._candidates if chain[c - self._passed].look.number not in settled)
+            return
 
     def _decide(self, candidate: int) -> None:
         """Whether the chain is cut before a link."""

@@ -103,6 +103,20 @@ def test_the_longest_shot_is_used_and_the_others_are_named(tmp_path: Path) -> No
         chosen(path, shot=4)
 
 
+@pytest.mark.parametrize("length", [1, 6, 14])
+def test_shots_that_fade_into_each_other_are_told_apart(tmp_path: Path, length: int) -> None:
+    count = 40
+    here, there = pan(HERE, count, step=0.5), pan(THERE, count, step=0.5)
+    weights = np.clip((np.arange(count) - 11) / (length + 1), 0, 1)
+    frames = [cv2.addWeighted(a, 1 - w, b, w, 0) for a, b, w in zip(here, there, weights, strict=True)]
+    path = film(tmp_path / "film.mp4", frames, 12)
+    timeline, _ = watch(path)
+    (cut,) = timeline.cuts
+    assert 12 <= cut <= 12 + length
+    used = chosen(path).indices
+    assert used[-1] == count - 1 and 12 + 0.7 * length <= used[0] <= 14 + length, used
+
+
 def shaken() -> list[np.ndarray]:
     rng = np.random.default_rng(3)
     return [view(HERE, 400 + x, 300 + y) for x, y in rng.uniform(-25, 25, (30, 2))]
