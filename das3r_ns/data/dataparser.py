@@ -78,6 +78,8 @@ class Das3rVideoDataParserConfig(DataParserConfig):
     """Train also where the front end's own verdict on its cameras is that the clip is not solved."""
     require_cache: bool = False
     """Fail rather than run the front end when its result is not in the cache."""
+    kept: Path = Path()
+    """Folder of the run that has what is needed to open it without the video; training sets it."""
 
 
 @dataclass
@@ -103,7 +105,37 @@ class Das3rVideoDataParser(DataParser):
 
     @cached_property
     def prepared(self) -> PreparedScene:
-        """The video and its estimate; the front end runs where its result is not in the cache, unless forbidden."""
+        """The video and its estimate; the front end runs where its result is not in the cache, unless forbidden.
+
+        Where the video of a trained run, or its cache, is gone: what the run has kept.
+        """
+        from das3r_ns.frontend.kept import kept_scene
+        from das3r_ns.progress import Progress
+
+        try:
+            return self._found()
+        except Das3rError:
+            opened = self.config.require_cache and self.config.kept != Path()
+            scene = kept_scene(self.config.data, self.config.kept) if opened else None
+            if scene is None:
+                raise
+        Progress().say(
+            f"{self.config.data}, or what the front end kept beside it, is gone: {self.config.kept} is used."
+        )
+        return scene
+
+    def keep(self, directory: Path) -> None:
+        """Keep in a folder what is needed to open the run without the video.
+
+        Raises:
+            Das3rError: The folder cannot be written.
+        """
+        from das3r_ns.frontend.kept import keep_scene
+
+        keep_scene(self.prepared, directory)
+        self.config.kept = directory
+
+    def _found(self) -> PreparedScene:
         from das3r_ns.frontend.frames import find_frames
         from das3r_ns.frontend.run import load_or_estimate
         from das3r_ns.progress import Progress

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from das3r_ns.splats.model import Das3rModel
 
 LOCALHOST = "127.0.0.1"
+KEPT = "scene"
+"""Folder of a run with what is needed to open it without the video."""
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C stopped, by the shell's convention."""
 
@@ -120,13 +122,20 @@ class Das3rTrainer(Trainer):
             self._choose_device()
             super().setup(test_mode)
             if test_mode == "val":
-                self.config.save_config()  # which now says which front end "auto" was
+                self._keep_scene()
+                self.config.save_config()  # which now says which front end "auto" was, and what is kept
         except Das3rExit:
             raise
         except Das3rError as error:
             raise Das3rExit(str(error)) from None
         except KeyboardInterrupt:
             _leave("Interrupted before the first step; there is no checkpoint.")
+
+    def _keep_scene(self) -> None:
+        """Have the run keep what is needed to open it without the video, where its data can."""
+        keep = getattr(getattr(self.pipeline.datamanager, "dataparser", None), "keep", None)
+        if keep is not None:
+            keep(self.config.get_base_dir().absolute() / KEPT)
 
     def _choose_device(self) -> None:
         """Compile gsplat's kernels if need be; without them, train on the CPU unless the user named the device."""

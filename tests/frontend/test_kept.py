@@ -1,0 +1,56 @@
+"""A run opens where the video and its cache are gone, and says what it then cannot do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.export.write import write_export
+from das3r_ns.frontend.kept import kept_scene
+from das3r_ns.scene import cache
+from das3r_ns.trained.run import open_run
+from das3r_ns.trained.scene import TrainedScene
+
+
+def test_a_run_opens_without_the_video(
+    make_trainer, demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(demo_video.folder / "frames", tmp_path / "video")
+    trainer = make_trainer(steps=1, data=tmp_path / "video")
+    trainer.save_checkpoint(0)
+    run = trainer.config.get_base_dir()
+    before = TrainedScene(trainer.pipeline)
+    picture, places = before.render(3, before.working_size)["rgb"], before.c2w_cv()
+    shutil.rmtree(tmp_path / "video")
+    for folder in tmp_path.glob("cache-*"):
+        shutil.rmtree(folder)
+    monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / "empty", tmp_path / "empty"])
+
+    scene = TrainedScene(open_run(run / "config.yml"))
+    np.testing.assert_allclose(scene.render(3, scene.working_size)["rgb"], picture, atol=1e-6)
+    np.testing.assert_allclose(scene.c2w_cv(), places, atol=1e-7)
+    np.testing.assert_array_equal(scene.video.seconds, before.video.seconds)
+    assert scene.video.fps == pytest.approx(before.video.fps)
+    write_export(scene, tmp_path / "out", ["gaussians", "splat", "points", "trajectory"])
+    with pytest.raises(Das3rError, match=r"needs the frames of the video .* is not there any more"):
+        write_export(scene, tmp_path / "other", ["colmap"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_is_damaged_is_not_opened(tmp_path: Path) -> None:
+    assert kept_scene(tmp_path, tmp_path / "nothing") is None
+    (tmp_path / cache.SCENE).write_text("{}")
+    assert kept_scene(tmp_path, tmp_path) is None
+
+
+def test_config_yml_names_what_is_kept(make_trainer) -> None:
+    trainer = make_trainer(steps=1)
+    run = trainer.config.get_base_dir()
+    config = yaml.load((run / "config.yml").read_text(), Loader=yaml.Loader)
+    kept = config.pipeline.datamanager.dataparser.kept
+    assert kept.is_absolute() and (kept / "estimate.npz").is_file() and not (kept / "frames_full").exists()
