@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from das3r_ns.video import open_clip
 
 
 def test_masks_and_cameras_are_those_of_the_video(bent_video, tmp_path: Path) -> None:
-    estimate, size = bent_video.estimate, (160, 90)
+    clip, size = open_clip(bent_video.frames), (160, 90)
+    estimate = dataclasses.replace(bent_video.estimate, frame_names=clip.names)
     entry = cache.save_entry(tmp_path / "cache", "key", estimate, bent_video.images, 25.0, size)
-    scene = PreparedScene(bent_video.frames, entry, open_clip(bent_video.frames))
+    scene = PreparedScene(bent_video.frames, entry, clip)
     export_masks(scene, tmp_path / "out", Progress())
     lens = estimate.lens
     found = json.loads((tmp_path / "out/intrinsics.json").read_text())
