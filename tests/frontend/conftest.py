@@ -62,13 +62,18 @@ def build_room(
     noise: float = 0.0,
     mover: bool = False,
     strides: tuple[int, ...] = (1, 2, 4),
+    zoom: Float[np.ndarray, " N"] | None = None,
 ) -> Room:
-    """Flow of a video of ``size`` (width, height), with noise in pixels and a mover over 30 % of the picture."""
+    """Flow of a video of ``size`` (width, height), with noise in pixels and a mover over 30 % of the picture.
+
+    ``zoom``: factor on the focal of every frame.
+    """
     rng = np.random.default_rng(0)
     width, height = size
-    intrinsics = geo.pinhole(focal, width, height)
+    factors = np.ones(count) if zoom is None else zoom
+    intrinsics = [geo.pinhole(focal * factor, width, height) for factor in factors]
     c2w = camera_path(count, speed=speed, turn=turn)
-    depth = np.stack([box_depth(pose, intrinsics, height, width) for pose in c2w])
+    depth = np.stack([box_depth(pose, k, height, width) for pose, k in zip(c2w, intrinsics, strict=True)])
     static = np.ones((count, height, width), dtype=np.float32)
     left = np.linspace(0.1 * width, 0.5 * width, count).astype(int)
     if mover:
@@ -76,7 +81,7 @@ def build_room(
             static[i, int(0.1 * height) : int(0.95 * height), left[i] : left[i] + int(0.35 * width)] = 0.0
     fields = {}
     for i, j in strided_pairs(count, strides):
-        flow, _ = geo.rigid_flow(depth[i], intrinsics, intrinsics, c2w[i], c2w[j])
+        flow, _ = geo.rigid_flow(depth[i], intrinsics[i], intrinsics[j], c2w[i], c2w[j])
         flow[static[i] == 0] = [left[j] - left[i], 0.4 * (j - i)]
         fields[i, j] = (flow + noise * rng.normal(size=flow.shape)).astype(np.float16)
     texture = np.full((count, height, width), 10.0, dtype=np.float16)

@@ -75,7 +75,7 @@ def estimate(
     flow_size = (flows.width, flows.height)
     cameras = known.bundle_settings(flow_size)
     with progress.stage("Cameras"):
-        first = bundle_adjust(flows, known.static_weight(flow_size), **cameras)
+        first = bundle_adjust(flows, known.static_weight(flow_size), departures=("zooms",), **cameras)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.masks, first
@@ -87,7 +87,8 @@ def estimate(
         dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
         dynamic = known.with_masks(dynamic)
         with progress.stage("Cameras"):
-            result = bundle_adjust(flows, static_weight(dynamic, flow_size), initial=first, **cameras)
+            stays = static_weight(dynamic, flow_size)
+            result = bundle_adjust(flows, stays, initial=first, departures=("zooms",), **cameras)
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         frames = iter(images) if full_size is None else full_size()

@@ -1,8 +1,8 @@
-"""Cameras, one shared focal and coarse depth of a video from its optical flow."""
+"""Cameras, focal and coarse depth of a video from its optical flow."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -10,9 +10,17 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.camera_kind import Recognition, recognise, recognise_known
+from das3r_ns.frontend.geometric.bundle.departures import (
+    Departure,
+    departing,
+    is_sure,
+    messages_of,
+    normalised,
+)
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver, State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
@@ -67,6 +75,11 @@ class BundleResult:
     """What the user should know, a sentence or two each."""
     known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None
     """Camera matrix of every frame where the cameras were known; the focal is their median then."""
+    zoom: Float[np.ndarray, " N"] | None = None
+    """Focal of every frame over the shared one where the clip zooms; their geometric mean is 1."""
+    bend: tuple[float, float] | None = None
+    """OpenCV's k1 and k2 of the lens where it bends. Everything else is as pinhole pictures show it then: ``points`` are
+    not those of the flow, and these cameras those of the straightened pictures."""
     unit: float = 1.0
     """Length of 1 of this result in units of the known cameras."""
 
@@ -80,17 +93,20 @@ class BundleResult:
         """Camera matrix of every frame in pixels of the flow resolution."""
         if self.known_intrinsics is not None:
             return self.known_intrinsics
-        return np.repeat(self.intrinsics[None], len(self.c2w_cv), axis=0)
+        out = np.repeat(self.intrinsics[None], len(self.c2w_cv), axis=0)
+        if self.zoom is not None:
+            out[:, [0, 1], [0, 1]] *= self.zoom[:, None]
+        return out
 
     def relative(self, i: int, others: list[int]) -> Float[np.ndarray, "M 4 4"]:
         """Motion from frame i to others, for kernels that see every frame through ``intrinsics``.
 
-        Known cameras of their own are folded in, which leaves no rigid motion (see ``State.lens``).
+        Cameras of their own, known or zoomed, are folded in, which leaves no rigid motion (see ``State.lens``).
         """
         w2c = geo.invert_rigid(self.c2w_cv)
-        if self.known_intrinsics is None:
+        if self.known_intrinsics is None and self.zoom is None:
             return w2c[others] @ geo.invert_rigid(w2c[i])
-        folded = lenses(self.known_intrinsics, self.intrinsics) @ w2c
+        folded = lenses(self.frame_intrinsics, self.intrinsics) @ w2c
         return folded[others] @ np.linalg.inv(folded[i])
 
 
@@ -103,6 +119,7 @@ def bundle_adjust(
     known_focal: float | None = None,
     known_c2w_cv: Float[np.ndarray, "N 4 4"] | None = None,
     known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None,
+    departures: Sequence[Departure] = (),
 ) -> BundleResult:
     """Dense bundle adjustment after DROID-SLAM (Teed and Deng, NeurIPS 2021) and MegaSaM (Li et al., CVPR 2025).
 
@@ -121,6 +138,8 @@ def bundle_adjust(
         known_c2w_cv: Poses, which stay as they are but for the unit of length; only depth is sought then.
         known_intrinsics: Camera matrix of every frame in pixels of the flow, for known poses; they may differ, have two
             focals, and a principal point anywhere.
+        departures: Whether a zoom or a bent lens is looked for, where the focal is not known. What was found earlier
+            stays without.
 
     Returns:
         Poses, focal and depth samples; never a value that is not finite.
@@ -138,34 +157,78 @@ def bundle_adjust(
             raise ValueError("bundle adjustment with known poses needs the known intrinsics too")
         return _adjust_depth(flows, static_weight, config, known_c2w_cv, known_intrinsics, on_progress)
     coarse = sample_flows(flows, config.coarse_grid, static_weight, known_focal)
-    on_progress("turning camera")
-    turned, turned_residual = rotations_only(coarse, coarse.focal_prior)
     world = None
     if initial is None or initial.camera_kind != "general":
-        on_progress("first frames")
-        seeds = solve_seeds(coarse, turned_residual)
-        on_progress("all frames")
-        state = grow(coarse, seeds[0], turned.w2c)
-        state, _, _ = anneal(Solver(coarse), state, ((3.0, 1.5, 5), (2.5, 1.0, 5)), Terms(smoothness=FINE_SMOOTHNESS))
-        other = other_world(coarse, seeds, state)
-        if other is not None:
-            state, world = other
+        state, world = _first_solution(coarse, on_progress)
         grid = state.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
     else:
-        state = State(geo.invert_rigid(initial.c2w_cv), initial.inverse_depth, initial.focal)
+        zoom = None if initial.zoom is None else Optics(np.log(initial.zoom), np.zeros(2))
         grid = initial.inverse_depth
-
-    on_progress("fine grid")
+        state = State(geo.invert_rigid(initial.c2w_cv), grid, initial.focal, optics=zoom)
     fine = sample_flows(flows, config.fine_grid, static_weight, known_focal)
+    fine = replace(fine, zooms=state.optics is not None)
+    if departures and known_focal is None and not fine.zooms:
+        on_progress("zoom and lens")
+        shared = replace(state, inverse_depth=_resize_grid(grid, coarse.rows, coarse.columns))
+        departure = departing(coarse if world is None else within(coarse, world), shared, departures)
+        if departure is not None:
+            on_progress("fine grid")
+            samples, departed = departure
+            freed = replace(fine, zooms=samples.zooms, bends=samples.bends)
+            found = departed.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
+            result = _solve_fine(freed, departed, found, None)
+            if result is not None:
+                return result
+    on_progress("fine grid")
+    result = _solve_fine(fine, state, grid, world) or _solve_fine(
+        replace(fine, zooms=False), replace(state, optics=None), grid, world
+    )
+    assert result is not None
+    return result
+
+
+def _first_solution(
+    coarse: Samples, on_progress: Callable[[str], None]
+) -> tuple[State, Float[np.ndarray, "N K"] | None]:
+    """Cameras and depth from nothing, and how surely each point belongs to that world; None = the first one found."""
+    on_progress("turning camera")
+    turned, turned_residual = rotations_only(coarse, coarse.focal_prior)
+    on_progress("first frames")
+    seeds = solve_seeds(coarse, turned_residual)
+    on_progress("all frames")
+    state = grow(coarse, seeds[0], turned)
+    state, _, _ = anneal(Solver(coarse), state, ((3.0, 1.5, 5), (2.5, 1.0, 5)), Terms(smoothness=FINE_SMOOTHNESS))
+    return other_world(coarse, seeds, state) or (state, None)
+
+
+def _solve_fine(
+    fine: Samples,
+    state: State,
+    grid: Float[np.ndarray, "N r c"],
+    world: Float[np.ndarray, "N K"] | None,
+) -> BundleResult | None:
+    """The adjustment on the fine grid.
+
+    Args:
+        fine: Its samples.
+        state: Cameras to start from.
+        grid: Inverse depth, on any grid.
+        world: How surely each of its points belongs to the world that is wanted.
+
+    Returns:
+        None where a zoom or bend that was looked for is not sure.
+    """
     if world is not None:
         fine = within(fine, _resize_grid(world.reshape(grid.shape), fine.rows, fine.columns))
-    state = State(state.w2c, _resize_grid(grid, fine.rows, fine.columns), state.focal)
     solver = Solver(fine)
     terms = Terms(smoothness=FINE_SMOOTHNESS, near=world is not None)
+    state = replace(state, inverse_depth=_resize_grid(grid, fine.rows, fine.columns))
     state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
-    state = normalise_scale(State(state.w2c @ geo.invert_rigid(state.w2c[0]), state.inverse_depth, state.focal))
+    state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
     information, focal_std = solver.information(state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
+    if (fine.zooms or fine.bends) and (recognition.kind != "general" or not is_sure(solver, state, robust)):
+        return None
     return _result(fine, recognition, focal_std)
 
 
@@ -206,16 +269,21 @@ def _resize_grid(grid: Float[np.ndarray, "N r c"], rows: int, columns: int) -> F
 
 def _result(samples: Samples, found: Recognition, focal_std: float) -> BundleResult:
     shape = (samples.num_frames, samples.rows, samples.columns)
+    state = normalised(found.state)
+    optics = state.optics
+    bend = optics.coefficients(state.focal, samples.centre) if samples.bends and optics is not None else None
     return BundleResult(
         width=samples.width,
         height=samples.height,
-        c2w_cv=geo.invert_rigid(found.state.w2c),
-        focal=found.state.focal,
+        c2w_cv=geo.invert_rigid(state.w2c),
+        focal=state.focal,
         focal_std=focal_std,
         points=samples.points.reshape(*shape, 2),
         inverse_depth=found.state.inverse_depth.reshape(shape),
         information=found.information.reshape(shape),
         residual=found.residual,
         camera_kind=found.kind,
-        messages=found.messages,
+        messages=[*messages_of(samples, state), *found.messages],
+        zoom=np.exp(optics.zoom) if samples.zooms and optics is not None else None,
+        bend=bend,
     )

@@ -67,6 +67,8 @@ def recognise(
         equal poses, the same sphere. Otherwise the full solution.
     """
     unit = samples.unit
+    if samples.bends and state.optics is not None:
+        samples = replace(samples.straightened(state.optics), bends=False)
     # Also where the focal is known, for a slightly wrong one would show a parallax that is not there.
     turned, turned_residual = rotations_only(replace(samples, known_focal=None), state.focal, focal_too=True)
     weight = samples.weights * (residual >= 0)
@@ -144,11 +146,12 @@ def recognise_known(
 def _flat(
     kind: CameraKind, samples: Samples, state: State, residual: Float[np.ndarray, "E K"], messages: list[str]
 ) -> Recognition:
-    rays = (samples.points - samples.centre) / state.focal
+    seen = samples if state.optics is None else samples.straightened(state.optics)
+    rays = (seen.points - samples.centre) / state.focal
     inverse_depth = np.sqrt(1.0 + (rays**2).sum(axis=-1))
     w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
     w2c[:, :3, 3] = 0.0
-    found = State(w2c, inverse_depth, state.focal)
+    found = State(w2c, inverse_depth, state.focal, optics=state.optics)
     return Recognition(kind, found, np.zeros_like(inverse_depth), _median(np.abs(residual), samples.weights), messages)
 
 

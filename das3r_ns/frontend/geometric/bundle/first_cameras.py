@@ -188,20 +188,21 @@ def anneal(
     return state, residual, robust
 
 
-def add_frames(
-    state: State, known: Int[np.ndarray, " M"], wanted: Int[np.ndarray, " L"], turned: Float[np.ndarray, "N 4 4"]
-) -> State:
+def add_frames(state: State, known: Int[np.ndarray, " M"], wanted: Int[np.ndarray, " L"], turned: State) -> State:
     """A state of the wanted frames: a new one takes the place and depth of the nearest known one, turned as it should.
 
     Args:
         state: Of the known frames.
         known: Frames that are solved, ascending.
         wanted: All frames of the new state, ascending, the known ones included.
-        turned: World-to-camera of all frames in the fit of a camera that only turns.
+        turned: Fit of a camera that only turns to all frames.
     """
     nearest = np.abs(known[None, :] - wanted[:, None]).argmin(axis=1)
-    turn = turned[wanted] @ geo.invert_rigid(turned[known[nearest]])
-    return State(turn @ state.w2c[nearest], state.inverse_depth[nearest].copy(), state.focal)
+    turn = turned.w2c[wanted] @ geo.invert_rigid(turned.w2c[known[nearest]])
+    optics = None if state.optics is None else state.optics.of(nearest)
+    if optics is not None and turned.optics is not None:
+        optics = replace(optics, zoom=optics.zoom + turned.optics.zoom[wanted] - turned.optics.zoom[known[nearest]])
+    return State(turn @ state.w2c[nearest], state.inverse_depth[nearest].copy(), state.focal, optics=optics)
 
 
 def growth(known: Int[np.ndarray, " M"], num_frames: int) -> Iterator[Int[np.ndarray, " L"]]:
@@ -218,13 +219,13 @@ def growth(known: Int[np.ndarray, " M"], num_frames: int) -> Iterator[Int[np.nda
         yield known
 
 
-def grow(samples: Samples, seed: Seed, turned: Float[np.ndarray, "N 4 4"]) -> State:
+def grow(samples: Samples, seed: Seed, turned: State) -> State:
     """Add the missing frames to a solved few, those in between first, then outwards both ways.
 
     Args:
         samples: Of the whole video.
         seed: The frames that are solved.
-        turned: World-to-camera of all frames in the fit of a camera that only turns.
+        turned: Fit of a camera that only turns to all frames.
 
     Returns:
         State of all frames, frame 0 the gauge.
@@ -240,7 +241,7 @@ def _extend(
     state: State,
     known: Int[np.ndarray, " M"],
     wanted: Int[np.ndarray, " L"],
-    turned: Float[np.ndarray, "N 4 4"],
+    turned: State,
 ) -> tuple[State, Int[np.ndarray, " L"]]:
     """Place the new frames against the known ones, then adjust all."""
     part = samples.subset(wanted)

@@ -1,7 +1,8 @@
 """Compiled inner loops of the bundle adjustment: residuals and normal equations of the edges of one frame.
 
-The unknowns of frame i are its world-to-camera pose and the inverse depth d of its K points; one log focal is shared. A
-point (u, v) of frame i with ray x = ((u - cx) / f, (v - cy) / f, 1) is seen by frame j at
+The unknowns of frame i are its world-to-camera pose and the inverse depth d of its K points; one log focal is shared.
+Points and targets lie where one pinhole shows them; where they came from other pictures (see ``optics``), P unknowns
+of each frame say how. A point (u, v) of frame i with ray x = ((u - cx) / f, (v - cy) / f, 1) is seen by frame j at
 
     p = f * (Q_x / Q_z, Q_y / Q_z) + c,        Q = R x + t d,        [R | t] = G_j G_i^-1
 
@@ -59,6 +60,8 @@ def normal_equations(
     adjoint: Float[np.ndarray, "M 6 6"],
     focal: float,
     centre: Float[np.ndarray, " 2"],
+    point_slopes: Float[np.ndarray, "K 2 P"],
+    target_slopes: Float[np.ndarray, "M K 2 P"],
 ) -> tuple[
     Float[np.ndarray, "L L"],
     Float[np.ndarray, " L"],
@@ -66,7 +69,7 @@ def normal_equations(
     Float[np.ndarray, " K"],
     Float[np.ndarray, " K"],
 ]:
-    """Gauss-Newton blocks of the M edges that leave one frame, L = 6 (M + 1) + 1.
+    """Gauss-Newton blocks of the M edges that leave one frame, L = (6 + P) (M + 1) + 1.
 
     Args:
         points: Image coordinates in the source frame.
@@ -77,28 +80,39 @@ def normal_equations(
         adjoint: Ad(T_ij) of the edges.
         focal: Focal in pixels.
         centre: Principal point.
+        point_slopes: Derivative of each point for the P unknowns of the source frame.
+        target_slopes: Derivative of each target for the P unknowns of its frame.
 
     Returns:
-        hessian: Of the unknowns [source pose 6 | target poses 6 M | log focal].
+        hessian: Of the unknowns [source pose 6 | target poses 6 M | log focal | source P | targets P M].
         gradient: J' w r of the same unknowns.
         cross: J' w J between those unknowns and each inverse depth.
         depth_hessian: J' w J of each inverse depth.
         depth_gradient: J' w r of each inverse depth.
     """
     edges, count = weights.shape
-    size = 6 * (edges + 1) + 1
+    own = point_slopes.shape[2]
+    last = 6 * (edges + 1)
+    size = last + 1 + own * (edges + 1)
     hessian = np.zeros((size, size))
     gradient = np.zeros(size)
     cross = np.zeros((size, count))
     depth_hessian = np.zeros(count)
     depth_gradient = np.zeros(count)
-    block = np.zeros((7, 8))
-    ju = np.zeros(8)
-    jv = np.zeros(8)
+    # Columns of an edge: pose of the target, log focal, P of the source, P of the target, residual.
+    columns = 7 + 2 * own
+    block = np.zeros((columns, columns + 1))
+    ju = np.zeros(columns + 1)
+    jv = np.zeros(columns + 1)
+    place = np.empty(columns, dtype=np.int64)
     for e in range(edges):
         pose = relative[e]
         block[:] = 0.0
         first = 6 * (e + 1)
+        place[6] = last
+        for a in range(own):
+            place[7 + a] = last + 1 + a
+            place[7 + own + a] = last + 1 + own * (e + 1) + a
         for k in range(count):
             w = weights[e, k]
             if w <= 0.0:
@@ -135,21 +149,32 @@ def normal_equations(
             fz = pose[2, 0] * x + pose[2, 1] * y
             ju[6] = focal * px - g * (fx - px * fz)
             jv[6] = focal * py - g * (fy - py * fz)
-            ju[7] = focal * px + centre[0] - targets[e, k, 0]
-            jv[7] = focal * py + centre[1] - targets[e, k, 1]
+            for a in range(own):
+                sx = iz * point_slopes[k, 0, a]
+                sy = iz * point_slopes[k, 1, a]
+                ju[7 + a] = (pose[0, 0] - px * pose[2, 0]) * sx + (pose[0, 1] - px * pose[2, 1]) * sy
+                jv[7 + a] = (pose[1, 0] - py * pose[2, 0]) * sx + (pose[1, 1] - py * pose[2, 1]) * sy
+                ju[7 + own + a] = -target_slopes[e, k, 0, a]
+                jv[7 + own + a] = -target_slopes[e, k, 1, a]
+            ju[columns] = focal * px + centre[0] - targets[e, k, 0]
+            jv[columns] = focal * py + centre[1] - targets[e, k, 1]
+            if own > 0:  # residuals count in pixels of the target, which grow with its zoom, the first of its unknowns
+                ju[7 + own] += ju[columns]
+                jv[7 + own] += jv[columns]
             du = g * (pose[0, 3] - px * pose[2, 3])
             dv = g * (pose[1, 3] - py * pose[2, 3])
-            for a in range(7):
+            for a in range(columns):
                 wu = w * ju[a]
                 wv = w * jv[a]
-                for b in range(a, 8):
+                for b in range(a, columns + 1):
                     block[a, b] += wu * ju[b] + wv * jv[b]
             for a in range(6):
                 cross[first + a, k] = w * (ju[a] * du + jv[a] * dv)
-            cross[size - 1, k] += w * (ju[6] * du + jv[6] * dv)
+            for a in range(6, columns):
+                cross[place[a], k] += w * (ju[a] * du + jv[a] * dv)
             depth_hessian[k] += w * (du * du + dv * dv)
-            depth_gradient[k] += w * (du * ju[7] + dv * jv[7])
-        for a in range(7):
+            depth_gradient[k] += w * (du * ju[columns] + dv * jv[columns])
+        for a in range(columns):
             for b in range(a):
                 block[a, b] = block[b, a]
         h = np.ascontiguousarray(block[:6, :6])
@@ -161,21 +186,24 @@ def normal_equations(
         hessian[first : first + 6, :6] -= h_source.T
         hessian[first : first + 6, first : first + 6] += h
         for a in range(6):
-            focal_source = 0.0
-            gradient_source = 0.0
             for b in range(6):
-                focal_source -= adj[b, a] * block[b, 6]
-                gradient_source -= adj[b, a] * block[b, 7]
                 for k in range(count):
                     cross[a, k] -= adj[b, a] * cross[first + b, k]
-            hessian[a, size - 1] += focal_source
-            hessian[size - 1, a] += focal_source
-            hessian[first + a, size - 1] += block[a, 6]
-            hessian[size - 1, first + a] += block[a, 6]
-            gradient[a] += gradient_source
-            gradient[first + a] += block[a, 7]
-        hessian[size - 1, size - 1] += block[6, 6]
-        gradient[size - 1] += block[6, 7]
+            for c in range(6, columns):
+                source = 0.0
+                for b in range(6):
+                    source -= adj[b, a] * block[b, c]
+                hessian[a, place[c]] += source
+                hessian[place[c], a] += source
+                hessian[first + a, place[c]] += block[a, c]
+                hessian[place[c], first + a] += block[a, c]
+            for b in range(6):
+                gradient[a] -= adj[b, a] * block[b, columns]
+            gradient[first + a] += block[a, columns]
+        for a in range(6, columns):
+            for b in range(6, columns):
+                hessian[place[a], place[b]] += block[a, b]
+            gradient[place[a]] += block[a, columns]
     return hessian, gradient, cross, depth_hessian, depth_gradient
 
 

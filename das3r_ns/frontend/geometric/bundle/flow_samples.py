@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 
 TYPICAL_FOCAL = 0.9
@@ -34,6 +35,10 @@ class Samples:
     """How far each flow is to be believed, 0 to 1, before any model is known."""
     known_focal: float | None = None
     """Focal in pixels where it is known; it then stays."""
+    zooms: bool = False
+    """Whether every frame may have a focal of its own."""
+    bends: bool = False
+    """Whether the lens may bend what is straight."""
 
     @property
     def num_frames(self) -> int:
@@ -79,6 +84,12 @@ class Samples:
             targets=self.targets[keep],
             weights=self.weights[keep],
         )
+
+    def straightened(self, optics: Optics) -> Samples:
+        """The samples as the one pinhole shows them."""
+        points = optics.straightened(self.points, np.arange(self.num_frames), self.centre)
+        targets = optics.straightened(self.targets, self.sinks, self.centre)
+        return replace(self, points=points, targets=targets)
 
     def towards_border(self) -> Float[np.ndarray, "E K"]:
         """The weights with more trust in the border of the picture, where movers are rarer than in its middle."""

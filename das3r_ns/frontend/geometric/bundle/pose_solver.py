@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float, Int
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
@@ -54,6 +56,14 @@ class State:
     """Where every frame has a known camera matrix K_i of its own: K^-1 K_i, with K the pinhole that the kernels know.
     K^-1 K_j [R | t] (K^-1 K_i)^-1 stands for the relative pose [R | t] then. It is no rigid motion, so the derivatives
     for poses and focal mean nothing and all frames must be held; those for inverse depths hold for any matrix."""
+    optics: Optics | None = None
+    """How the frames depart from the pinhole; None = not at all."""
+
+    @property
+    def focals(self) -> Float[np.ndarray, " N"]:
+        """Focal of every frame."""
+        focals = np.full(len(self.w2c), self.focal)
+        return focals if self.optics is None else focals * np.exp(self.optics.zoom)
 
 
 @dataclass(frozen=True)
@@ -114,6 +124,7 @@ class Solver:
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
         self.workers = workers() if self.weights.size > THREADS_PAY else 1
+        self._seen: tuple[Optics, Samples] | None = None
 
     def map_frames(self, function: Callable[[int], T]) -> list[T]:
         """``function(frame)`` of every frame, on a few threads (the kernels release the interpreter lock)."""
@@ -123,6 +134,14 @@ class Solver:
         with ThreadPoolExecutor(self.workers) as pool:
             return list(pool.map(function, frames))
 
+    def seen(self, state: State) -> Samples:
+        """The samples as the one pinhole of the state shows them."""
+        if state.optics is None:
+            return self.samples
+        if self._seen is None or self._seen[0] is not state.optics:
+            self._seen = (state.optics, self.samples.straightened(state.optics))
+        return self._seen[1]
+
     def relative_poses(self, state: State) -> Float[np.ndarray, "E 4 4"]:
         """T_ij of every edge."""
         if state.lens is None:
@@ -131,8 +150,8 @@ class Solver:
         return folded[self.samples.sinks] @ np.linalg.inv(folded)[self.samples.sources]
 
     def residuals(self, state: State) -> Float[np.ndarray, "E K"]:
-        """Residual of every flow in pixels, -1 where a point has no projection."""
-        s = self.samples
+        """Residual of every flow in pixels of its target, -1 where a point has no projection."""
+        s = self.seen(state)
         relative = np.ascontiguousarray(self.relative_poses(state)[:, :3])
 
         def one(i: int) -> Float[np.ndarray, "M K"]:
@@ -141,7 +160,10 @@ class Solver:
                 s.points[i], state.inverse_depth[i], s.targets[e], relative[e], state.focal, s.centre
             )
 
-        return np.concatenate(self.map_frames(one))
+        residual = np.concatenate(self.map_frames(one))
+        if state.optics is None:
+            return residual
+        return np.where(residual >= 0, residual * state.optics.magnification(s.sinks), residual)
 
     def cost(self, residual: Float[np.ndarray, "E K"], robust: Robust) -> float:
         """Weighted sum of the robust losses."""
@@ -152,6 +174,19 @@ class Solver:
         sigma = np.maximum(weighted_median(np.abs(residual), self.weights) / 1.1774, RESIDUAL_FLOOR)
         floor *= float(np.clip(self.samples.unit, 0.4, 1.0))
         return Robust(np.maximum(multiple * sigma, floor).astype(np.float32))
+
+    @property
+    def focal_place(self) -> int:
+        """Place of log focal in the reduced system: after the poses, before the unknowns of the optics."""
+        return 6 * self.samples.num_frames
+
+    def _slopes(self, state: State) -> tuple[Float[np.ndarray, "N K 2 P"], Float[np.ndarray, "E K 2 P"]]:
+        """Derivatives of points and targets for the unknowns of their frames: P = 0 where there are none."""
+        s = self.seen(state)
+        if state.optics is None:
+            return np.empty((*s.points.shape, 0), np.float32), np.empty((*s.targets.shape, 0), np.float32)
+        frames = np.arange(s.num_frames)
+        return state.optics.slopes(s.points, frames, s.centre), state.optics.slopes(s.targets, s.sinks, s.centre)
 
     def smoothed(
         self, inverse_depth: Float[np.ndarray, "N K"], information: Float[np.ndarray, "N K"]
@@ -177,14 +212,17 @@ class Solver:
             The equations of each frame; the weight of the smoothness prior; and the inverse depths it draws to, which
             stay as they are during a step so that every inverse depth keeps an equation of its own.
         """
-        s = self.samples
+        s = self.seen(state)
         relative = self.relative_poses(state)
+        point_slopes, target_slopes = self._slopes(state)
         adjoint = _adjoint(relative)
         relative = np.ascontiguousarray(relative[:, :3])
 
         def build(i: int) -> tuple[np.ndarray, ...]:
             e = self.edges[i]
             weights = (self.weights[e] * robust.weights(residual[e], e)).astype(np.float32)
+            if state.optics is not None:
+                weights *= state.optics.magnification(s.sinks[e]) ** 2
             return kernels.normal_equations(
                 s.points[i],
                 state.inverse_depth[i],
@@ -194,6 +232,8 @@ class Solver:
                 adjoint[e],
                 state.focal,
                 s.centre,
+                point_slopes[i],
+                target_slopes[e],
             )
 
         blocks = self.map_frames(build)
@@ -212,7 +252,11 @@ class Solver:
                 depth_gradient = np.where(held, 0.0, depth_gradient)
             reduced, gradient = kernels.eliminate_depth(hessian, gradient, cross, depth_hessian, depth_gradient)
             poses = np.concatenate([[i], s.sinks[self.edges[i]]])
-            index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), 6 * s.num_frames)
+            index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), self.focal_place)
+            if state.optics is not None:
+                zoom = self.focal_place + 1 + poses
+                bend = np.broadcast_to(self.focal_place + 1 + s.num_frames + np.arange(2), (len(poses), 2))
+                index = np.concatenate([index, np.column_stack([zoom, bend]).ravel()])
             return _Frame(cross, depth_hessian, depth_gradient, reduced, gradient, index)
 
         return self.map_frames(eliminate), prior, target
@@ -221,25 +265,35 @@ class Solver:
         self, frames: list[_Frame], state: State, terms: Terms
     ) -> tuple[Float[np.ndarray, "L L"], Float[np.ndarray, " L"]]:
         """Sum of the frames' Schur complements, with the prior on the focal."""
-        size = 6 * self.samples.num_frames + 1
+        size, focal = len(self.free(state, terms)), self.focal_place
         hessian, gradient = np.zeros((size, size)), np.zeros(size)
         for f in frames:
-            hessian[np.ix_(f.index, f.index)] += f.reduced
             np.add.at(gradient, f.index, f.gradient)
+            if state.optics is None:
+                hessian[np.ix_(f.index, f.index)] += f.reduced
+            else:  # the bend of the lens stands at several places of a frame's equations
+                np.add.at(hessian, (f.index[:, None], f.index), f.reduced)
         information = terms.focal_prior * CORRELATED / FOCAL_SIGMA**2
-        hessian[-1, -1] += information
-        gradient[-1] += information * np.log(state.focal / self.samples.focal_prior)
+        hessian[focal, focal] += information
+        gradient[focal] += information * np.log(state.focal / self.samples.focal_prior)
+        if state.optics is not None:
+            own = CORRELATED * optics_prior(self.samples.num_frames)
+            hessian[focal + 1 :, focal + 1 :] += own
+            gradient[focal + 1 :] += own @ state.optics.unknowns
         return hessian, gradient
 
-    def free(self, terms: Terms) -> Bool[np.ndarray, " L"]:
+    def free(self, state: State, terms: Terms) -> Bool[np.ndarray, " L"]:
         """Which unknowns of the reduced system move: the held frames do not."""
-        free = np.zeros(6 * self.samples.num_frames + 1, dtype=bool)
-        held = np.arange(self.samples.num_frames) == 0 if terms.held is None else terms.held
-        free[:-1] = np.repeat(~held, 6)
+        s = self.samples
+        held = np.arange(s.num_frames) == 0 if terms.held is None else terms.held
+        poses = np.repeat(~held, 6)
         if not terms.translation:
-            free[:-1].reshape(-1, 6)[:, :3] = False
-        free[-1] = terms.focal and self.samples.known_focal is None
-        return free
+            poses.reshape(-1, 6)[:, :3] = False
+        free = np.append(poses, terms.focal and s.known_focal is None)
+        if state.optics is None:
+            return free
+        zooms = np.zeros(s.num_frames, dtype=bool) if terms.held is None else terms.held
+        return np.concatenate([free, s.zooms & ~zooms, np.full(2, s.bends and terms.focal)])
 
     def optimise(
         self, state: State, robust: Robust, terms: Terms, iterations: int, tolerance: float = 1e-4
@@ -252,7 +306,9 @@ class Solver:
         residual = self.residuals(state)
         cost = self.cost(residual, robust)
         damping = 1e-4
-        free = self.free(terms)
+        if state.optics is None and (self.samples.zooms or self.samples.bends):
+            state = replace(state, optics=Optics.none(self.samples.num_frames))
+        free = self.free(state, terms)
         for _ in range(iterations):
             frames, prior, target = self.linearise(state, residual, robust, terms)
             hessian, gradient = self.reduced_system(frames, state, terms)
@@ -284,23 +340,37 @@ class Solver:
         depth_information = np.stack([f.depth_hessian for f in frames])
         if self.samples.known_focal is not None:
             return depth_information, 0.0
-        hessian, _ = self.reduced_system(frames, state, replace(terms, focal_prior=False))
-        free = self.free(terms)
-        h = hessian[np.ix_(free, free)]
+        direction = np.zeros(len(self.free(state, terms)))
+        direction[self.focal_place] = 1.0
+        if state.optics is not None:  # the mean zoom and the focal are one
+            direction[self.focal_place + 1 : -2] = 1.0 / self.samples.num_frames
+        return depth_information, self._error(frames, state, replace(terms, focal_prior=False), direction)
+
+    def optics_error(self, state: State, robust: Robust, direction: Float[np.ndarray, " O"]) -> float:
+        """Standard error of a sum of the unknowns of the optics, each times its part of the direction."""
+        terms = Terms(smoothness=0.0)
+        frames, _, _ = self.linearise(state, self.residuals(state), robust, terms)
+        return self._error(frames, state, terms, np.concatenate([np.zeros(self.focal_place + 1), direction]))
+
+    def _error(self, frames: list[_Frame], state: State, terms: Terms, direction: Float[np.ndarray, " L"]) -> float:
+        hessian, _ = self.reduced_system(frames, state, terms)
+        free = self.free(state, terms)
+        h, along = hessian[np.ix_(free, free)], direction[free]
         h += np.eye(len(h)) * (1e-9 * np.diag(h).max() + 1e-12)
-        unit = np.zeros(len(h))
-        unit[-1] = 1.0
-        variance = _solve_positive(h, unit)[-1] * CORRELATED
-        return depth_information, float(np.sqrt(np.clip(variance, 0.0, 1e6)))
+        variance = float(along @ _solve_positive(h, along)) * CORRELATED
+        return float(np.sqrt(np.clip(variance, 0.0, 1e6)))
 
     def _priors(self, state: State, prior: float, target: Float[np.ndarray, "N K"]) -> float:
         focal = CORRELATED * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
+        if state.optics is not None:
+            unknowns = state.optics.unknowns
+            focal += CORRELATED * unknowns @ optics_prior(self.samples.num_frames) @ unknowns
         return float(focal + prior * ((state.inverse_depth - target) ** 2).sum())
 
     def apply(self, state: State, step: Float[np.ndarray, " L"], frames: list[_Frame], terms: Terms) -> State:
         """The state after a step of the reduced unknowns, inverse depths by back-substitution."""
         n = self.samples.num_frames
-        w2c = geo.se3_exp(step[:-1].reshape(n, 6)) @ state.w2c
+        w2c = geo.se3_exp(step[: self.focal_place].reshape(n, 6)) @ state.w2c
         inverse_depth = state.inverse_depth
         if terms.translation:
             delta = np.stack([-(f.depth_gradient + step[f.index] @ f.cross) / f.depth_hessian for f in frames])
@@ -316,9 +386,10 @@ class Solver:
         focal = state.focal
         if self.samples.known_focal is None:
             long_side = max(self.samples.width, self.samples.height)
-            focal = focal * np.exp(np.clip(step[-1], -0.3, 0.3))
+            focal = focal * np.exp(np.clip(step[self.focal_place], -0.3, 0.3))
             focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
-        return State(w2c, inverse_depth, focal, state.lens)
+        optics = None if state.optics is None else state.optics.moved(step[self.focal_place + 1 :])
+        return State(w2c, inverse_depth, focal, state.lens, optics)
 
 
 def normalise_scale(state: State) -> State:

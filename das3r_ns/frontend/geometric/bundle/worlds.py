@@ -174,7 +174,7 @@ def _follow(
         part = samples.subset(wanted)
         new = ~np.isin(wanted, known)
         nearest = np.abs(known[None, :] - wanted[:, None]).argmin(axis=1)
-        state, world = add_frames(state, known, wanted, turned.w2c), np.where(new[:, None], 1.0, world[nearest])
+        state, world = add_frames(state, known, wanted, turned), np.where(new[:, None], 1.0, world[nearest])
         state, world = _place(part, state, world, new)
         state, world = _settle(part, state, world, ((4.0, 3.0, 5), (3.0, 1.5, 6)))
         known = wanted

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
+from das3r_ns.frontend.geometric.bundle.departures import normalised
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
@@ -137,10 +139,13 @@ def adjust_on_points(
     count = len(result.c2w_cv)
     pyramids = build_pyramids(frames, count, on_step)
     tracks = pick_points(pyramids, strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
-    zoom = max(tracks.size) / max(result.width, result.height)
-    known_focal = None if known_focal is None else known_focal * zoom
+    scale = max(tracks.size) / max(result.width, result.height)
+    known_focal = None if known_focal is None else known_focal * scale
+    optics = None if result.zoom is None else Optics(np.log(result.zoom), np.zeros(2))
     inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
-    start = State(geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * zoom)
+    start = State(
+        geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=optics
+    )
     find_again(tracks, start, by_flow(tracks, flows))
     find_again(tracks, start)
     on_step()
@@ -160,7 +165,7 @@ def adjust_on_points(
     number = _found_in_two(samples, tracks.found)
     enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
     taken = bool(enough and is_better(samples, distance_before, distance_after))
-    adjusted = _as_result(result, start, state, samples, zoom) if taken else result
+    adjusted = _as_result(result, start, state, samples, scale) if taken else result
     settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
     halves = compare_halves(samples, state if taken else start, *settings) if enough else None
     return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit)
@@ -189,7 +194,7 @@ def _found_in_two(samples: Samples, found: Bool[np.ndarray, "E K"]) -> Bool[np.n
     return times >= 2
 
 
-def _as_result(result: BundleResult, start: State, state: State, samples: Samples, zoom: float) -> BundleResult:
+def _as_result(result: BundleResult, start: State, state: State, samples: Samples, scale: float) -> BundleResult:
     """The dense solution with these cameras, in its own world frame and unit."""
     w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
     # Points that many frames show say how the units compare, each as much as it is worth.
@@ -198,4 +203,6 @@ def _as_result(result: BundleResult, start: State, state: State, samples: Sample
     ratio = np.log(state.inverse_depth / np.maximum(start.inverse_depth, 1e-9))
     unit = float(np.exp(weighted_median(ratio.ravel(), worth.ravel())))
     w2c[:, :3, 3] *= unit
-    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / zoom)
+    state = normalised(state)
+    zoom = None if state.optics is None else np.exp(state.optics.zoom)
+    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / scale, zoom=zoom)

@@ -180,6 +180,7 @@ class Tracks:
             targets.astype(np.float32),
             (weights * self.trust[order[:, 0]]).astype(np.float32),
             known_focal=known_focal,
+            zooms=start.optics is not None,
         )
 
 
@@ -230,10 +231,11 @@ def project(
     """Image coordinates in frame j of points of frame i, and whether they lie in front of it."""
     centre = np.array(size) / 2
     motion = state.w2c[j] @ geo.invert_rigid(state.w2c[i])
-    rays = np.concatenate([(points - centre) / state.focal, np.ones((len(points), 1))], axis=1)
+    focals = state.focals
+    rays = np.concatenate([(points - centre) / focals[i], np.ones((len(points), 1))], axis=1)
     seen = rays @ motion[:3, :3].T + inverse_depth[:, None] * motion[:3, 3]
     front = seen[:, 2] > 1e-3
-    return seen[:, :2] / np.where(front, seen[:, 2], 1.0)[:, None] * state.focal + centre, front
+    return seen[:, :2] / np.where(front, seen[:, 2], 1.0)[:, None] * focals[j] + centre, front
 
 
 def by_flow(tracks: Tracks, flows: PairFlows) -> Places:

@@ -60,6 +60,8 @@ def call_kernel(p: dict[str, Any]) -> tuple[np.ndarray, ...]:
         _adjoint(relative),
         p["focal"],
         p["centre"],
+        np.empty((5, 2, 0), np.float32),
+        np.empty((2, 5, 2, 0), np.float32),
     )
 
 

@@ -1,0 +1,143 @@
+"""Whether a video zooms or its lens bends: found by letting go of what one shared pinhole holds, and asking what for.
+
+A solution with a focal for every frame, or with a bent lens, always explains the flow better than one without. It is
+taken where it explains much more, where what it finds is large, and where the flow says how large. Where the flow cannot
+tell (a slow zoom from driving ahead, a bend from turning on the spot) the shared straight camera stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+
+Departure = Literal["zooms", "bends"]
+"""The fields of the samples that let it go."""
+
+SEEDS = 4
+"""Seeds that are followed through a video that may zoom."""
+
+STEPS = 15
+"""Steps, at most, from the shared straight camera after which it shows whether a departure is worth being looked for."""
+
+PROMISING = 0.03
+"""Share of the robust cost that those steps must take away."""
+
+TAKEN = 0.08
+"""Share of the robust cost that the departure must take away in the end."""
+
+SMALLEST = 0.06
+"""How large it must be: range of log focal over the video, or growth of the picture's corner. Half of it promises."""
+
+SURE = 2.0
+"""Standard errors that it must be large."""
+
+TERMS = Terms(smoothness=1e-4)
+"""See ``adjustment.FINE_SMOOTHNESS``."""
+
+
+def departing(samples: Samples, state: State, kinds: Sequence[Departure]) -> tuple[Samples, State] | None:
+    """Samples that zoom or bend, and their solution, where this explains more than the shared straight camera.
+
+    Args:
+        samples: The flow, its focal unknown, without zoom and bend.
+        state: Solution with one shared focal and a straight lens; it may lie far off, so other starts are tried too.
+        kinds: What may be let go of, one at a time.
+
+    Returns:
+        None where the shared straight camera is to stay.
+    """
+    shared = Solver(samples)
+    robust = shared.robust_scale(shared.residuals(state), 2.5, 1.0)
+    state, _, cost = shared.optimise(state, robust, TERMS, STEPS)
+    best: tuple[Samples, State] | None = None
+    best_cost = (1.0 - TAKEN) * _cost(shared, state)
+    for kind in kinds:
+        freed = replace(samples, zooms=kind == "zooms", bends=kind == "bends")
+        solver = Solver(freed)
+        trial, _, after = solver.optimise(state, robust, TERMS, STEPS)
+        if after > (1.0 - PROMISING) * cost or size(freed, trial) < SMALLEST / 2:
+            continue
+        for start in [trial, *(_solutions(freed) if freed.zooms else ())]:
+            found, _, scale = anneal(solver, start, ((3.0, 1.5, 12), (2.5, 1.0, 12)), TERMS)
+            reached = _cost(solver, found)
+            if reached < best_cost and is_sure(solver, found, scale):
+                best, best_cost = (freed, found), reached
+    return best
+
+
+def _cost(solver: Solver, state: State) -> float:
+    judge = Robust(np.full(len(solver.samples.sources), np.clip(solver.samples.unit, 0.4, 1.0), dtype=np.float32))
+    return solver.cost(solver.residuals(state), judge)
+
+
+def _solutions(samples: Samples) -> list[State]:
+    """Of the whole video, from every seed: which of them sees the zoom right cannot be told from the seed alone."""
+    turned, residual = rotations_only(samples, samples.focal_prior)
+    seeds = sorted(solve_seeds(samples, residual), key=lambda seed: -seed.gain)
+    return [grow(samples, seed, turned) for seed in seeds[:SEEDS]]
+
+
+def size(samples: Samples, state: State) -> float:
+    """Range of log focal over the video, or log growth of the picture's corner, whichever is free."""
+    if state.optics is None:
+        return 0.0
+    return float(np.ptp(state.optics.zoom)) if samples.zooms else abs(float(_corner(samples) @ state.optics.bend))
+
+
+def is_sure(solver: Solver, state: State, robust: Robust) -> bool:
+    """Whether the departure is large, and large against its own standard error."""
+    samples, optics = solver.samples, state.optics
+    if optics is None:
+        return False
+    error = solver.optics_error(state, robust, _direction(samples, optics))
+    return size(samples, state) > max(SMALLEST, SURE * error)
+
+
+def _direction(samples: Samples, optics: Optics) -> Float[np.ndarray, " O"]:
+    """What :func:`size` adds up of the unknowns of the optics."""
+    out = np.zeros(samples.num_frames + 2)
+    if samples.zooms:
+        out[optics.zoom.argmax()], out[optics.zoom.argmin()] = 1.0, -1.0
+    else:
+        out[-2:] = _corner(samples)
+    return out
+
+
+def _corner(samples: Samples) -> Float[np.ndarray, " 2"]:
+    """Squared and fourth power of the corner's distance from the centre (see ``optics``)."""
+    square = float((samples.centre**2).sum() / samples.centre.max() ** 2)
+    return np.array([square, square**2])
+
+
+def normalised(state: State) -> State:
+    """The same with a mean log zoom of 0."""
+    if state.optics is None:
+        return state
+    mean = float(state.optics.zoom.mean())
+    return replace(state, focal=state.focal * np.exp(mean), optics=Optics(state.optics.zoom - mean, state.optics.bend))
+
+
+def messages_of(samples: Samples, state: State) -> list[str]:
+    """What to say of a zoom or a bent lens."""
+    if state.optics is None:
+        return []
+    if samples.zooms:
+        focals = state.focal * np.exp(state.optics.zoom) / max(samples.width, samples.height)
+        return [
+            f"The clip zooms: the focal goes from {focals[0]:.2f} to {focals[-1]:.2f} times the longer side "
+            f"(between {focals.min():.2f} and {focals.max():.2f}); every frame has its own."
+        ]
+    k1, k2 = state.optics.coefficients(state.focal, samples.centre)
+    return [
+        f"The lens bends straight lines (k1 {k1:+.3f}, k2 {k2:+.3f}): cameras, depth and scene are those of the "
+        "straightened pictures."
+    ]

@@ -1,0 +1,126 @@
+"""How the pictures of a video depart from the one pinhole camera of the bundle adjustment: zoom and a lens that bends.
+
+The solver knows one pinhole, K. What a frame shows at u it takes to where K would show it, first straightened, then
+zoomed:
+
+    w(u) = c + exp(-z_i) v,        u - c = v (1 + b1 s^2 + b2 s^4),        s = |v| / R
+
+with R half the longer side of the picture. b are OpenCV's radial k1, k2 with lengths in R instead of the focal, so that
+they do not change with it: k1 = b1 (f / R)^2, k2 = b2 (f / R)^4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+ZOOM_STEP = 0.2
+"""Width of the prior on the change of log focal from one frame to the next: a fast zoom has a fifth of it."""
+
+ZOOM_SIGMA = 0.5
+"""Width of the prior on the mean log focal over the shared one, which is 0 but for that."""
+
+BEND_SIGMA = (0.3, 0.1)
+"""Widths of the priors on b1 and b2. An action camera has about -0.2 and 0.03."""
+
+STEEPEST = 0.05
+"""How slowly the picture may grow with the distance from its centre, at least: where the model would fold it over."""
+
+NEWTON_STEPS = 10
+"""Steps by which the radius is straightened; four suffice for any lens that has been seen."""
+
+
+@dataclass(frozen=True)
+class Optics:
+    """Zoom of every frame, and the bend of the lens."""
+
+    zoom: Float[np.ndarray, " N"]
+    """Log of the focal over the shared one."""
+    bend: Float[np.ndarray, " 2"]
+    """b1 and b2."""
+
+    @classmethod
+    def none(cls, count: int) -> Optics:
+        """Of frames that are as the pinhole has them."""
+        return cls(np.zeros(count), np.zeros(2))
+
+    @property
+    def unknowns(self) -> Float[np.ndarray, " O"]:
+        """Zoom of every frame, then the bend."""
+        return np.concatenate([self.zoom, self.bend])
+
+    def moved(self, step: Float[np.ndarray, " O"]) -> Optics:
+        """After a step of the unknowns."""
+        zoom, bend = np.split(self.unknowns + step, [-2])
+        return Optics(zoom, bend)
+
+    def coefficients(self, focal: float, centre: Float[np.ndarray, " 2"]) -> tuple[float, float]:
+        """OpenCV's k1 and k2 for a focal in pixels."""
+        square = (focal / centre.max()) ** 2
+        return float(self.bend[0] * square), float(self.bend[1] * square**2)
+
+    def of(self, frames: np.ndarray) -> Optics:
+        """Of some frames."""
+        return Optics(self.zoom[frames], self.bend)
+
+    def straightened(
+        self, points: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
+    ) -> Float[np.ndarray, "M K 2"]:
+        """Where the pinhole shows what these frames show at ``points``, float32.
+
+        Args:
+            points: Image coordinates, a row for each of M frames.
+            frames: Number of each.
+            centre: Principal point.
+        """
+        offset = points - centre
+        if self.bend.any():
+            offset = offset * (1.0 / self._growth(self._radius(offset, centre)))[..., None]
+        return (centre + np.exp(-self.zoom[frames])[:, None, None] * offset).astype(np.float32)
+
+    def magnification(self, frames: np.ndarray) -> Float[np.ndarray, "M 1"]:
+        """Size of what these frames show against how the pinhole shows it, float32."""
+        return np.exp(self.zoom[frames]).astype(np.float32)[:, None]
+
+    def slopes(
+        self, straight: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
+    ) -> Float[np.ndarray, "M K 2 3"]:
+        """Derivatives of :meth:`straightened` for the zoom of the frame, b1 and b2.
+
+        Args:
+            straight: What it gave.
+            frames: Number of each row's frame.
+            centre: Principal point.
+        """
+        offset = straight - centre
+        square = ((offset * np.exp(self.zoom[frames])[:, None, None] / centre.max()) ** 2).sum(axis=-1)
+        b1, b2 = self.bend
+        # v (1 + b1 s^2 + b2 s^4) stays as it is, and v keeps its direction.
+        rate = -1.0 / np.maximum(1.0 + 3.0 * b1 * square + 5.0 * b2 * square**2, STEEPEST)
+        factors = np.stack([-np.ones_like(square), rate * square, rate * square**2], axis=-1)
+        return (offset[..., None] * factors[..., None, :]).astype(np.float32)
+
+    def _growth(self, radius: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        square = radius**2
+        return 1.0 + self.bend[0] * square + self.bend[1] * square**2
+
+    def _radius(self, offset: Float[np.ndarray, "*n 2"], centre: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "*n"]:
+        """Radius s of what is seen at an offset from the centre, by Newton's method."""
+        b1, b2 = self.bend
+        seen = np.linalg.norm(offset, axis=-1) / centre.max()
+        radius = seen.copy()
+        for _ in range(NEWTON_STEPS):
+            square = radius**2
+            slope = np.maximum(1.0 + 3.0 * b1 * square + 5.0 * b2 * square**2, STEEPEST)
+            radius = np.clip(radius - (radius * self._growth(radius) - seen) / slope, 0.0, 3.0)
+        return radius
+
+
+def prior(count: int) -> Float[np.ndarray, "O O"]:
+    """Information of the priors on the unknowns of :class:`Optics`: a zoom is smooth, a bend is not large."""
+    out = np.diag(np.concatenate([np.zeros(count), np.array(BEND_SIGMA) ** -2.0]))
+    change = np.diff(np.eye(count), axis=0) / ZOOM_STEP
+    out[:count, :count] = change.T @ change + (count * ZOOM_SIGMA) ** -2.0
+    return out

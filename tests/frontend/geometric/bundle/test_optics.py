@@ -1,0 +1,120 @@
+"""Zoom and bent lenses: the model against OpenCV's, its derivatives, and cameras from exact flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.scene import geometry as geo
+
+COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)
+CENTRE = np.array([160.0, 96.0])
+FRAMES = np.arange(3)
+
+
+@pytest.fixture
+def optics() -> Optics:
+    return Optics(np.array([-0.1, 0.0, 0.2]), np.array([-0.2, 0.03]))
+
+
+@pytest.fixture
+def points() -> np.ndarray:
+    return np.random.default_rng(0).uniform([5, 5], [315, 187], (3, 40, 2))
+
+
+def test_straightens_as_opencv_does(points: np.ndarray) -> None:
+    focal = 250.0
+    optics = Optics(np.zeros(3), np.array([-0.2, 0.03]))
+    k1, k2 = optics.coefficients(focal, CENTRE)
+    matrix, criteria = geo.pinhole(focal, 320, 192), (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, 100, 1e-10)
+    flat = points.reshape(-1, 1, 2)
+    expected = cv2.undistortPointsIter(flat, matrix, np.array([k1, k2, 0, 0]), np.eye(3), matrix, criteria)
+    np.testing.assert_allclose(optics.straightened(points, FRAMES, CENTRE).reshape(-1, 1, 2), expected, atol=1e-3)
+
+
+def test_slopes_match_finite_differences(optics: Optics, points: np.ndarray) -> None:
+    slopes = optics.slopes(optics.straightened(points, FRAMES, CENTRE), FRAMES, CENTRE)
+    eps = 1e-3
+    for column, step in enumerate(eps * np.eye(5)[[1, 3, 4]]):
+        ahead, behind = (optics.moved(sign * step).straightened(points, FRAMES, CENTRE) for sign in (1, -1))
+        numeric = (ahead.astype(float) - behind) / (2 * eps)
+        rows = slice(1, 2) if column == 0 else slice(None)
+        np.testing.assert_allclose(slopes[rows, ..., column], numeric[rows], rtol=0.01, atol=0.1)
+
+
+def test_gradient_for_zoom_and_bend_is_that_of_the_cost(optics: Optics) -> None:
+    rng = np.random.default_rng(1)
+    points = rng.uniform([20, 20], [300, 172], (3, 24, 2)).astype(np.float32)
+    sources, sinks = np.array([0, 0, 1, 1, 2, 2]), np.array([1, 2, 0, 2, 0, 1])
+    targets = (points[sources] + rng.normal(0, 5, (6, 24, 2))).astype(np.float32)
+    weights = np.ones((6, 24), dtype=np.float32)
+    samples = Samples(4, 6, 320, 192, points, sources, sinks, targets, weights, zooms=True, bends=True)
+    w2c = geo.se3_exp(0.03 * rng.normal(size=(3, 6)))
+    state = State(w2c, rng.uniform(0.5, 1.5, (3, 24)), 250.0, optics=optics)
+    solver = Solver(samples)
+    robust = Robust(np.full(6, 1e4, dtype=np.float32))  # so wide that the loss is a square
+    terms = Terms(smoothness=0.0, focal_prior=False)
+    blocks = [
+        frame.index[frame.index > solver.focal_place]
+        for frame in solver.linearise(state, solver.residuals(state), robust, terms)[0]
+    ]
+    assert all(set(block) >= {22, 23} for block in blocks)  # the bend, shared
+    gradient = _plain_gradient(solver, state)
+    eps = 1e-3
+    for place, step in enumerate(eps * np.eye(5)):
+        cost = [
+            (solver.residuals(State(w2c, state.inverse_depth, 250.0, optics=optics.moved(sign * step))) ** 2).sum()
+            for sign in (1.0, -1.0)
+        ]
+        # A bend also changes the size of the pixels in which residuals count; the model leaves that out.
+        assert gradient[place] == pytest.approx((cost[0] - cost[1]) / (4 * eps), rel=0.05, abs=50.0)
+
+
+def _plain_gradient(solver: Solver, state: State) -> np.ndarray:
+    """Half the gradient of the sum of squares for the optics, depths held."""
+    from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
+    from das3r_ns.frontend.geometric.bundle.pose_solver import _adjoint
+
+    seen, relative = solver.seen(state), solver.relative_poses(state)
+    point_slopes, target_slopes = solver._slopes(state)
+    out = np.zeros(5)
+    for i in range(3):
+        e = solver.edges[i]
+        scale = np.broadcast_to(state.optics.magnification(seen.sinks[e]) ** 2, seen.weights[e].shape)
+        gradient = kernels.normal_equations(
+            seen.points[i], state.inverse_depth[i], seen.targets[e], np.ascontiguousarray(scale),
+            np.ascontiguousarray(relative[e, :3]), _adjoint(relative[e]), state.focal, seen.centre,
+            point_slopes[i], target_slopes[e],
+        )[1][19:]  # fmt: skip
+        for frame, part in zip([i, *seen.sinks[e]], gradient.reshape(3, 3), strict=True):
+            out[frame] += part[0]
+            out[3:] += part[1:]
+    return out
+
+
+@pytest.mark.parametrize("rate", [0.03, -0.03])
+def test_exact_flow_of_a_zoom_gives_every_focal(make_room: Callable[..., Any], rate: float) -> None:
+    zoom = np.exp(rate * np.clip(np.arange(12) - 2, 0, 8))
+    room = make_room(focal=280.0, count=12, speed=0.16, turn=0.03, zoom=zoom)
+    result = bundle_adjust(room.flows, config=COARSE, departures=("zooms",))
+    np.testing.assert_allclose(result.frame_intrinsics[:, 0, 0], 280.0 * zoom, rtol=0.02)
+    assert room.path_error(result.c2w_cv) < 0.003
+    assert any("zooms" in message for message in result.messages)
+    again = bundle_adjust(room.flows, room.static_weight, COARSE, initial=result)
+    np.testing.assert_allclose(again.frame_intrinsics[:, 0, 0], 280.0 * zoom, rtol=0.02)
+
+
+def test_a_camera_that_does_not_zoom_keeps_one_straight_lens(make_room: Callable[..., Any]) -> None:
+    room = make_room(count=10, noise=0.1, mover=True)
+    result = bundle_adjust(room.flows, config=COARSE, departures=("zooms", "bends"))
+    plain = bundle_adjust(room.flows, config=COARSE)
+    assert result.zoom is None and result.bend is None
+    np.testing.assert_array_equal(result.c2w_cv, plain.c2w_cv)
