@@ -1,7 +1,7 @@
 """Whether a video zooms or its lens bends: found by letting go of what one shared pinhole holds, and asking what for.
 
 A solution with a focal for every frame, or with a bent lens, always explains the flow better than one without. It is
-taken where it explains much more, where what it finds is large, and where the flow says how large. Where the flow cannot
+taken where it explains much more, where what it finds is large, and where the flow says how large. Where it cannot
 tell (a slow zoom from driving ahead, a bend from turning on the spot) the shared straight camera stays.
 """
 
@@ -26,7 +26,7 @@ SEEDS = 4
 """Seeds that are followed through a video that may zoom."""
 
 STEPS = 15
-"""Steps, at most, from the shared straight camera after which it shows whether a departure is worth being looked for."""
+"""Steps, at most, from the shared straight camera, after which it shows whether a departure is worth looking for."""
 
 PROMISING = 0.03
 """Share of the robust cost that those steps must take away."""

@@ -86,6 +86,7 @@ def _plain_gradient(solver: Solver, state: State) -> np.ndarray:
     seen, relative = solver.seen(state), solver.relative_poses(state)
     point_slopes, target_slopes = solver._slopes(state)
     out = np.zeros(5)
+    assert state.optics is not None
     for i in range(3):
         e = solver.edges[i]
         scale = np.broadcast_to(state.optics.magnification(seen.sinks[e]) ** 2, seen.weights[e].shape)
