@@ -35,7 +35,7 @@ class Halves:
     path: dict[str, float]
     """Root mean square distance of the camera centres after the best similarity, in shares of the path's length."""
     focal: dict[str, float]
-    """Logarithm of the ratio of the focals."""
+    """Logarithm of the ratio of the focals, over all frames."""
     frames: Float[np.ndarray, " N"]
     """Distance of the centre of each frame, in the same shares, of the cut under which it is largest."""
 
@@ -65,7 +65,7 @@ def compare_halves(samples: Samples, state: State, noise_multiple: float, scale:
         one, other = (_adjusted(samples, state, used, noise_multiple, scale, smoothness) for used in (half, ~half))
         distance = path_distance(one.w2c, other.w2c)
         path[name] = float(np.sqrt((distance**2).mean()))
-        focal[name] = float(np.log(one.focal / other.focal))
+        focal[name] = float(np.log(one.focals / other.focals).mean())
         frames = np.maximum(frames, distance)
     return Halves(path, focal, frames)
 
