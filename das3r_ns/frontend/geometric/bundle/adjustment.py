@@ -78,8 +78,8 @@ class BundleResult:
     zoom: Float[np.ndarray, " N"] | None = None
     """Focal of every frame over the shared one where the clip zooms; their geometric mean is 1."""
     bend: tuple[float, float] | None = None
-    """OpenCV's k1 and k2 of a lens that bends. ``points`` are those of the pictures as filmed; everything else fits them
-    once they are straightened."""
+    """OpenCV's k1 and k2 of a lens that bends. ``points`` are those of the pictures as filmed; all else fits them once
+    they are straightened."""
     unit: float = 1.0
     """Length of 1 of this result in units of the known cameras."""
 
