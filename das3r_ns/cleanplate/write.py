@@ -25,6 +25,7 @@ from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.static_weight import MASK_THRESHOLD
 from das3r_ns.trained.scene import TrainedScene
 from das3r_ns.workers import workers
 
@@ -262,7 +263,11 @@ def write_clean_plates(
         def rendered() -> Iterator[tuple[Any, ...]]:
             for number, frame in enumerate(scene.frames()):
                 outputs, weight = scene.render_as_filmed(number), scene.static_weight_as_filmed(number)
-                yield number, frame, outputs, _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
+                replaced = _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
+                if views.lens is not None:
+                    # Never trained there: the render cannot tell, and the front end's mask goes on as at the edge.
+                    replaced = np.where(views.lens.beyond, weight < MASK_THRESHOLD, replaced)
+                yield number, frame, outputs, replaced
 
         def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
             for number, plate in enumerate(_side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height))):

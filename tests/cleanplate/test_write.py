@@ -106,6 +106,8 @@ def test_plates_have_the_geometry_of_the_video(bent_video, make_trainer, tmp_pat
         moves = lens.distorted_picture(bent_video.estimate.dynamic_probability[number]) > 0.5
         assert (sources[moves] > 0).mean() > 0.95
         assert (sources > 0).mean() < moves.mean() + 0.2
+        untrained = scene.static_weight_as_filmed(number)[lens.beyond]
+        np.testing.assert_array_equal(sources[lens.beyond] > 0, untrained < 0.5)
         assert np.abs(read(out / f"render/{number:05d}.png") - expected)[~lens.beyond].mean() < 3
         assert np.abs(plate - expected)[moves & ~lens.beyond].mean() < 6
 
