@@ -18,7 +18,6 @@ from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.files import write_json
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.run import load_or_estimate
-from das3r_ns.frontend.verdict import signs_of
 from das3r_ns.scene.binary_masks import MOVES
 from das3r_ns.scene.estimate import SceneEstimate
 
@@ -44,7 +43,8 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Measure and write the result."""
     cost = Cost()
-    estimate = load_or_estimate(arguments.video, arguments.front_end).estimate
+    scene = load_or_estimate(arguments.video, arguments.front_end)
+    estimate, signs = scene.estimate, None if scene.verdict is None else scene.verdict.signs
     used = cost.so_far()
     problems: list[str] = []
     truth = GroundTruth(arguments.truth)
@@ -67,7 +67,7 @@ def main(arguments: Arguments) -> None:
             **{name: figures[name] for name in FIGURES if name in figures},
             "problems": problems,
             "stereo": arguments.front_end.stereo,
-            "signs": signs_of(estimate).record(),
+            **({} if signs is None else {"signs": signs.record()}),
         },
     )
 

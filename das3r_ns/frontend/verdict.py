@@ -78,12 +78,10 @@ class Signs:
     errors: tuple[float | None, ...] = ()
     """The same by frame; None where there are none."""
     apart: Mapping[str, float] | None = None
-    """For every way to cut the picture in two: distance of the cameras that the halves have, in shares of the path's
-    length; None where there are too few points."""
+    """Way to cut the picture in two -> distance of the cameras that the halves have, in shares of the path's length;
+    None where there are too few points."""
     focals_apart: float = 0.0
     """Largest difference of log focal between two halves."""
-    apart_by_frame: tuple[float, ...] = ()
-    """The same by frame, of the cut under which it is largest."""
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -93,8 +91,7 @@ class Signs:
     def read(record: Mapping[str, Any]) -> Signs:
         """From what :meth:`record` gave, by this version or another."""
         known = {item.name for item in fields(Signs)}
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items() if key in known}
-        return Signs(**values)
+        return Signs(**{key: tuple(v) if isinstance(v, list) else v for key, v in record.items() if key in known})
 
 
 @dataclass(frozen=True)
@@ -129,11 +126,11 @@ class Verdict:
     @property
     def message(self) -> str:
         """For the user: the word, the :data:`SAID` gravest reasons and what to do, in one paragraph."""
-        if self.word in ("none", "sound"):
-            return f"Verdict on the cameras: {self.word}; {self.note}."
-        said = self.doubts[:SAID]
+        head, said = f"Verdict on the cameras: {self.word}", self.doubts[:SAID]
+        if not said:
+            return f"{head}; {self.note}."
         parts = [*(doubt.text for doubt in said), *dict.fromkeys(doubt.advice for doubt in said)]
-        return " ".join([f"Verdict on the cameras: {self.word}.", *parts])
+        return " ".join([f"{head}.", *parts])
 
     def record(self) -> dict[str, Any]:
         """As JSON values, for the provenance and das3r.json."""
@@ -158,13 +155,8 @@ class Verdict:
 def signs_of(estimate: SceneEstimate) -> Signs:
     """The signs that a front end has left in the provenance of its estimate."""
     record = estimate.provenance
-    moves = float((estimate.dynamic_probability >= MOVES).mean())
-    signs = Signs(
-        estimate.camera_kind,
-        flow_residual=record.get("flow_residual"),
-        focal_std=record.get("focal_std", 0.0),
-        moves=round(moves, 4),
-    )
+    moves = round(float((estimate.dynamic_probability >= MOVES).mean()), 4)
+    signs = Signs(estimate.camera_kind, "", record.get("flow_residual"), record.get("focal_std", 0.0), moves)
     points = record.get("points")
     if points is None:
         return replace(signs, untested=_why_untested(estimate))
@@ -178,7 +170,6 @@ def signs_of(estimate: SceneEstimate) -> Signs:
         errors=tuple(None if error is None else error / unit for error in held_back["error"]),
         apart=None if halves is None else halves["path"],
         focals_apart=0.0 if halves is None else max(abs(value) for value in halves["focal"].values()),
-        apart_by_frame=() if halves is None else tuple(halves["frames"]),
     )
 
 
@@ -199,13 +190,12 @@ def judge(signs: Signs) -> Verdict:
     if doubts:
         return Verdict("not solved" if doubts[0].grave else "doubtful", tuple(doubts), signs=signs)
     if signs.untested:
-        word: Word = "sound" if signs.kind == "tripod" else "none"
-        note = "the camera stands still" if signs.kind == "tripod" else signs.untested
-        return Verdict(word, note=note, signs=signs)
+        stands = signs.kind == "tripod"
+        return Verdict("sound" if stands else "none", (), "it stands still" if stands else signs.untested, signs)
+    apart = 100 * max((signs.apart or {}).values(), default=0)
     note = (
         f"{100 * signs.share:.0f} % of the matches held back are explained, {signs.median:.2f} pixels off in the "
-        f"median, and halves of the picture agree to {100 * max((signs.apart or {}).values(), default=0):.1f} % of "
-        "the path"
+        f"median, and halves of the picture agree to {apart:.1f} % of the path"
     )
     return Verdict("sound", note=note, signs=signs)
 
@@ -271,11 +261,8 @@ def _misfit(signs: Signs) -> Iterator[Doubt]:
         )
     known = [error for error, count in zip(signs.errors, signs.matches, strict=True) if error and count >= FEW_MATCHES]
     limit = max(OUTLYING * float(np.median(known)), OUTLYING_PIXELS) if known else OUTLYING_PIXELS
-    frames = tuple(
-        i
-        for i, (error, count) in enumerate(zip(signs.errors, signs.matches, strict=True))
-        if count < FEW_MATCHES or (error is not None and error > limit)
-    )
+    by_frame = enumerate(zip(signs.errors, signs.matches, strict=True))
+    frames = tuple(i for i, (error, count) in by_frame if count < FEW_MATCHES or (error or 0.0) > limit)
     if frames:
         yield Doubt(
             "frames stand out",

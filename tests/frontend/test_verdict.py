@@ -29,7 +29,6 @@ GOOD = Signs(
     median=0.18,
     errors=(0.18,) * N,
     apart={"middle and border": 0.002, "every other point": 0.001},
-    apart_by_frame=(0.002,) * N,
 )
 """Signs of a clip that is solved."""
 
