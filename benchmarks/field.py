@@ -48,7 +48,7 @@ DEVELOPMENT = (
 )
 """Clips that the thresholds of the verdict were set on."""
 
-COLUMNS = ("clip", "set", "frames", "ATE %", "focal error %", "J", "false alarms %", "s", "verdict", "why")
+COLUMNS = ("clip", "set", "frames", "ATE %", "focal error %", "J", "false alarms %", "CPU s", "verdict", "why")
 
 Results = dict[str, dict[str, Any]]
 
@@ -142,7 +142,7 @@ def row(name: str, record: dict[str, Any]) -> tuple[str, ...]:
     verdict = record["verdict"]
     said = ("-", "") if verdict is None else (verdict["word"], ", ".join(doubt["sign"] for doubt in verdict["doubts"]))
     figures = (number("ate_percent", 2), number("focal_error", 1, 100), number("J", 3), number("false_alarms", 2, 100))
-    return (name, group(name), str(record["frames"]), *figures, number("seconds", 0), *said)
+    return (name, group(name), str(record["frames"]), *figures, number("cpu_s", 0), *said)
 
 
 def misses(results: Results, of: str) -> str:

@@ -21,7 +21,7 @@ STAMP: dict[str, Any] = {
     "front_end": "geometric",
     "front_end_version": 8,
     "frames": 24,
-    "seconds": 30.0,
+    "cpu_s": 30.0,
 }
 GOOD = Signs(
     "general", matches=(90,) * 4, links=(90,) * 3, share=0.9, median=0.2, errors=(0.2,) * 4, apart={"left": 0.001}
