@@ -78,13 +78,13 @@ def _link(name: str, step: str = "") -> str:
 
 def _table(videos: Mapping[str, Any]) -> str:
     steps = [step for step in STEPS if any(step in video["steps"] for video in videos.values())]
-    names = ["video", "frames", "size", "camera", *(f"{step} s" for step in steps), "peak MB", "written MB"]
+    names = ["video", "frames", "size", "camera", "verdict", *(f"{step} s" for step in steps), "peak MB", "written MB"]
     rows = []
     for name, video in videos.items():
         records = video["steps"]
         cells = [
             f"<td>{_link(name)}</td><td>{video['frames']}</td><td>{video['size'][0]}x{video['size'][1]}</td>",
-            f"<td>{escape(str(video.get('camera_kind', '-')))}</td>",
+            *(f"<td>{escape(str(video.get(key) or '-'))}</td>" for key in ("camera_kind", "verdict")),
         ]
         for step in steps:
             record = records.get(step, {})

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 PAGE = "batch.html"
 SHARE = 0.03
 """Of the time, at most, that goes into rebuilding the report while videos are worked on."""
-CHATTER = ("Front end: ", "The network front end")
-"""How messages begin that say what is done and warn of nothing."""
+CHATTER = ("Front end: ", "Verdict on the cameras: ")
+"""How messages begin that the page says in other words."""
 
 
 class Report:
@@ -118,10 +118,15 @@ def _earlier(output: Path) -> dict[str, dict[str, Any]]:
 
 
 def _of_masks(folder: Path) -> dict[str, Any]:
-    """Camera kind and warnings, as das3r masks has written them."""
+    """Camera kind, verdict on the cameras and warnings, as das3r masks has written them."""
     try:
         summary = json.loads((folder / "masks" / "das3r.json").read_text(encoding="utf-8"))
         messages = [text for text in summary["provenance"].get("messages", []) if not text.startswith(CHATTER)]
-        return {"camera_kind": summary["camera_kind"], "messages": messages}
-    except (OSError, ValueError, KeyError, TypeError):
+        verdict = summary.get("verdict") or {}
+        return {
+            "camera_kind": summary["camera_kind"],
+            "verdict": verdict.get("word"),
+            "messages": [*filter(None, [verdict.get("message")]), *messages],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

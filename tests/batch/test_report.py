@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import time
 from pathlib import Path
@@ -66,6 +67,18 @@ def test_the_page_needs_nothing_but_itself(report: Report, plans: list[Plan], tm
     anchors = set(re.findall(r'href="#([^"]+)"', page))
     assert anchors <= set(re.findall(r'id="([^"]+)"', page)) and len(anchors) == 4
     assert set(results["videos"]["one & only"]["pictures"]) == {"before.jpg", "mask.jpg", "after.jpg"}
+
+
+def test_what_the_masks_say_of_the_cameras_is_shown(report: Report, plans: list[Plan], tmp_path: Path) -> None:
+    said = {"camera_kind": "tripod", "verdict": {"word": "doubtful", "message": "Two halves disagree."}}
+    messages = ["Front end: geometric (no weights).", "Hardly anything could be matched."]
+    (tmp_path / "two/masks").mkdir()
+    (tmp_path / "two/masks/das3r.json").write_text(json.dumps({**said, "provenance": {"messages": messages}}))
+    report.done("two", "masks", record(plans[1].steps[0]))
+    report.write()
+    page = (tmp_path / "batch.html").read_text()
+    assert "<td>tripod</td><td>doubtful</td>" in page and "camera from a tripod" in page
+    assert "<li>Two halves disagree.</li><li>Hardly anything could be matched.</li>" in page
 
 
 def test_a_page_of_many_videos_shows_some_and_the_failed_ones(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from das3r_ns.batch.cluster import Needs, Outcome, Task
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.bench import run
 from das3r_ns.evaluation.bench.config import BenchConfig
@@ -191,3 +194,42 @@ def test_the_front_end_follows_the_preset_unless_told_otherwise(davis: Path) -> 
     changed = config(davis, front_end=FrontEndConfig(front_end="geometric", max_frames=9, long_side=0))
     assert changed.applied(preset) == FrontEndConfig(front_end="geometric", max_frames=9, long_side=480)
     assert config(davis, front_end=FrontEndConfig(long_side=256)).applied(preset).long_side == 256
+
+
+class Here:
+    """Stands in for a cluster: runs the chains in this process, and loses one task."""
+
+    def __init__(self, lost: tuple[str, str]) -> None:
+        self.lost = lost
+        self.ran: list[tuple[str, str, str | None]] = []
+
+    def machines(self) -> list[Needs]:
+        return [Needs(2, 0, 1 << 34)]
+
+    def run(self, chains: Iterable[tuple[str, Sequence[Task]]], jobs: int) -> Iterator[Outcome | None]:
+        for name, tasks in chains:
+            for task in tasks:
+                self.ran.append((name, task.name, task.after))
+                yield None
+                if (name, task.name) == self.lost:
+                    yield Outcome(name, task, error=RuntimeError("it was struck by lightning"))
+                else:
+                    yield Outcome(name, task, task.function(*task.arguments))
+
+
+def test_on_a_cluster_each_sequence_is_a_chain(davis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Here(lost=("dog", "splatfacto"))
+    monkeypatch.setattr(run, "connected", lambda address: nullcontext(cluster))
+    alone = run_bench(config(davis), Progress(), Measure())
+    spread = run_bench(config(davis, address="auto", fresh=True), Progress(), Measure())
+    assert cluster.ran[:3] == [
+        ("dog", "front-end", None),
+        ("dog", "das3r-light", "front-end"),
+        ("dog", "splatfacto", "das3r-light"),
+    ]
+    assert "lightning" in spread["records"]["dog"].pop("splatfacto")["failed"]
+    del alone["records"]["dog"]["splatfacto"]
+    assert spread["records"] == alone["records"]
+    again = Measure()
+    run_bench(config(davis), Progress(), again)
+    assert again.asked == [("dog", "splatfacto")]
