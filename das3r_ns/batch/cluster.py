@@ -112,6 +112,7 @@ def _start_here(cpus: int | None) -> None:
     for attempt in range(STARTS):
         try:
             ray.init(
+                address="local",  # whatever RAY_ADDRESS says
                 num_cpus=cpus,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE,
