@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
@@ -28,6 +29,7 @@ from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
 
 FLOW_LONG_SIDE = 427
 """Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
@@ -53,7 +55,8 @@ def estimate(
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
     pass is enough. A last adjustment on points makes them exact to a fraction of a pixel of the video, where matches
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
-    shows. Known cameras stay as they are, in their own unit of length.
+    shows. A lens that bends is found with the first cameras, and all begins anew with the pictures of a pinhole. Known
+    cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -64,7 +67,8 @@ def estimate(
         full_size: Gives the same frames at the size of the video, one after the other; None = ``images`` have it.
 
     Returns:
-        The scene estimate at the resolution of ``images``; its messages say what the camera did.
+        The scene estimate at the resolution of ``images``, or of their pinhole pictures where it has a lens; its
+        messages say what the camera did.
     """
     known = known or Known()
     count, height, width = images.shape[:3]
@@ -74,8 +78,12 @@ def estimate(
         flows = dis_flow(flow_images, pairs, advance)
     flow_size = (flows.width, flows.height)
     cameras = known.bundle_settings(flow_size)
+    departures: tuple[Departure, ...] = ("zooms",) if known.undistorted else ("zooms", "bends")
     with progress.stage("Cameras"):
-        first = bundle_adjust(flows, known.static_weight(flow_size), departures=("zooms",), **cameras)
+        first = bundle_adjust(flows, known.static_weight(flow_size), departures=departures, **cameras)
+    if first.bend is not None:
+        lens = Lens.central(flow_size, first.focal, *first.bend).at((width, height))
+        return _straightened(lens, images, names, config, progress, known, full_size)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.masks, first
@@ -120,6 +128,28 @@ def estimate(
     if not config.stereo or result.camera_kind != "general":
         return scene
     return _with_stereo(scene, images, flow_images, flows, evidence, config, known, progress)
+
+
+def _straightened(
+    lens: Lens,
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known,
+    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None,
+) -> SceneEstimate:
+    """The estimate of the pinhole pictures of a lens that was found; flow of them takes less than a second a frame."""
+
+    def straight_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        for image in iter(images) if full_size is None else full_size():
+            yield lens.at((image.shape[1], image.shape[0])).undistorted_picture(image, cv2.INTER_CUBIC)
+
+    masks = None if known.masks is None else lens.undistorted(known.masks)
+    straight = replace(known, masks=masks, size=lens.pinhole_size, undistorted=True)
+    pictures = lens.undistorted(images, cv2.INTER_CUBIC)
+    scene = estimate(pictures, names, config, progress, straight, straight_full_size)
+    return replace(scene, lens=lens)
 
 
 def _with_stereo(

@@ -127,17 +127,11 @@ def normalised(state: State) -> State:
 
 
 def messages_of(samples: Samples, state: State) -> list[str]:
-    """What to say of a zoom or a bent lens."""
-    if state.optics is None:
+    """What to say of a zoom. Of a lens speaks who undistorts the pictures."""
+    if state.optics is None or not samples.zooms:
         return []
-    if samples.zooms:
-        focals = state.focal * np.exp(state.optics.zoom) / max(samples.width, samples.height)
-        return [
-            f"The clip zooms: the focal goes from {focals[0]:.2f} to {focals[-1]:.2f} times the longer side "
-            f"(between {focals.min():.2f} and {focals.max():.2f}); every frame has its own."
-        ]
-    k1, k2 = state.optics.coefficients(state.focal, samples.centre)
+    focals = state.focals / max(samples.width, samples.height)
     return [
-        f"The lens bends straight lines (k1 {k1:+.3f}, k2 {k2:+.3f}): cameras, depth and scene are those of the "
-        "straightened pictures."
+        f"The clip zooms: the focal goes from {focals[0]:.2f} to {focals[-1]:.2f} times the longer side "
+        f"(between {focals.min():.2f} and {focals.max():.2f}); every frame has its own."
     ]

@@ -13,7 +13,9 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 
 COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)
 CENTRE = np.array([160.0, 96.0])
@@ -119,3 +121,28 @@ def test_a_camera_that_does_not_zoom_keeps_one_straight_lens(make_room: Callable
     plain = bundle_adjust(room.flows, config=COARSE)
     assert result.zoom is None and result.bend is None
     np.testing.assert_array_equal(result.c2w_cv, plain.c2w_cv)
+
+
+def test_exact_flow_through_a_lens_gives_focal_k1_and_k2(make_room: Callable[..., Any]) -> None:
+    focal, bend = 240.0, np.array([-0.25, 0.05])
+    room = make_room(focal=focal, count=10, speed=0.16, turn=0.03)
+    width, height = room.flows.width, room.flows.height
+    lens = Lens.central((width, height), focal, *bend)
+    # What the lens shows at a pixel the pinhole shows elsewhere, and it goes where the lens shows the end of that flow.
+    pinhole = (lens.directions * focal + [width / 2, height / 2]).astype(np.float32)
+    fields = {}
+    for pair in room.flows.pairs:
+        moved = [
+            cv2.remap(room.flows.flow(*pair)[..., axis], pinhole[..., 0] - 0.5, pinhole[..., 1] - 0.5, cv2.INTER_LINEAR)
+            for axis in (0, 1)
+        ]
+        ends = (pinhole + np.stack(moved, axis=-1) - [width / 2, height / 2]) / focal
+        fields[pair] = (lens.distort(ends) - geo.pixel_centres(height, width)).astype(np.float16)
+    inside = (pinhole > 0).all(axis=-1) & (pinhole < [width, height]).all(axis=-1)
+    weight = np.repeat(inside[None].astype(np.float32), 10, axis=0)
+    flows = PairFlows(height, width, 10, fields, room.flows.texture)
+    result = bundle_adjust(flows, weight, config=COARSE, departures=("zooms", "bends"))
+    assert result.bend is not None and result.zoom is None
+    assert result.focal == pytest.approx(focal, rel=0.02)
+    np.testing.assert_allclose(result.bend, bend, rtol=0.15)
+    assert room.path_error(result.c2w_cv) < 0.003
