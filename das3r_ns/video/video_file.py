@@ -223,6 +223,7 @@ class _Deinterlacer:
     """FFmpeg's bwdif, a frame for a frame; its first field stays, the lines of the second are made from it."""
 
     def __init__(self, stream: VideoStream) -> None:
+        self._time_base = stream.time_base
         self._graph = av.filter.Graph()
         nodes = [
             self._graph.add_buffer(template=stream),
@@ -244,9 +245,14 @@ class _Deinterlacer:
     def _ready(self) -> Iterator[av.VideoFrame]:
         while True:
             try:
-                yield self._graph.vpull()
+                frame = self._graph.vpull()
             except (BlockingIOError, EOFError):
                 return
+            if frame.pts is not None and frame.time_base and self._time_base:
+                # The filter counts in half of the stream's unit, since it could give a frame for every field.
+                frame.pts = round(frame.pts * frame.time_base / self._time_base)
+                frame.time_base = self._time_base
+            yield frame
 
 
 def _upright(frame: av.VideoFrame, stream: VideoStream, rotation: int) -> Image:

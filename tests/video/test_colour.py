@@ -140,3 +140,7 @@ def test_interlaced_films_are_made_whole(tmp_path: Path) -> None:
             field(2 * number), np.where(np.arange(96)[:, None, None] % 2, field(2 * number + 1), field(2 * number))
         )
         assert max(fields) > woven + 3, "a whole frame of one of the two moments"
+    fewer = open_clip(path, max_frames=5)
+    assert len(fewer.names) == 5
+    for name, image in zip(fewer.names, fewer.original_images(), strict=True):
+        np.testing.assert_array_equal(image, images[int(name)])
