@@ -7,6 +7,9 @@ direction is that of the greatest likelihood, where
 - the cameras' right directions are horizontal, to a few degrees,
 - normals of the static scene are those of level ground, of upright walls, or of anything,
 - and up is not far from nerfstudio's.
+
+Planes of an estimated depth are tilted by some degrees themselves, as the focal and the depth are off. So they are
+asked only where they say that up is farther off than that.
 """
 
 from __future__ import annotations
@@ -22,17 +25,22 @@ from das3r_ns.scene.geometry import pixel_centres, transform_points, unproject
 
 MOST_TILT = math.radians(45)
 """Between nerfstudio's up and ours."""
-ROLL, PITCH, PLANE = (math.radians(degrees) for degrees in (4.0, 25.0, 5.0))
+ROLL, PITCH, PLANE = (math.radians(degrees) for degrees in (4.0, 12.0, 5.0))
 """Spread of the cameras' roll, of their pitch, and of the normals of one plane."""
 LEVEL, UPRIGHT = 0.3, 0.3
 """Expected shares of normals that are up or down, and that are horizontal."""
-ROLL_WITNESSES, PLANE_WITNESSES = 10, 20
+ROLL_WITNESSES, PLANE_WITNESSES = 5, 10
 """As how many independent observations the cameras and the normals count: neighbours say the same."""
+ENOUGH = 2000
+"""Normals that count as PLANE_WITNESSES; fewer count less."""
+TILTED = math.radians(10)
+"""Up to which planes of an estimated depth may be tilted."""
 FRAMES, ACROSS = 12, 80
 """Frames whose normals are taken, and normals across a picture."""
 FLAT = 0.01
 """Relative bend of the inverse depth, which is linear on a plane, up to which a pixel has a normal."""
-LEVEL_GROUND = math.cos(math.radians(12))
+LEVEL_GROUND, LEAST_GROUND = math.cos(math.radians(20)), 50
+"""Ground is no steeper than this, and has so many normals at least."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +98,29 @@ def up_direction(estimate: SceneEstimate, surface: Surface | None = None) -> Flo
         normals = (surface or static_surface(estimate)).normals
         if len(normals) > 4000:
             normals = normals[:: len(normals) // 4000 + 1]
-    best = first
-    for reach, count in ((MOST_TILT, 4000), (math.radians(3), 2000), (math.radians(0.3), 500)):
-        candidates = np.concatenate([best[None], _cap(best, reach, count)])
-        candidates = candidates[candidates @ first >= math.cos(MOST_TILT)]
-        best = candidates[np.argmax(_log_likelihood(candidates, first, estimate.c2w_cv[:, :3, 0], normals))]
+    level = _likeliest(first, MOST_TILT, first, estimate.c2w_cv[:, :3, 0])
+    if not len(normals):
+        return level
+    up = _likeliest(first, MOST_TILT, first, estimate.c2w_cv[:, :3, 0], normals)
+    if up @ level > math.cos(TILTED):
+        return level
+    # Far from nerfstudio's: which is no reason any more to be nearer to it.
+    return _likeliest(up, TILTED, None, estimate.c2w_cv[:, :3, 0], normals)
+
+
+def _likeliest(
+    centre: Float[np.ndarray, "3"],
+    reach: float,
+    first: Float[np.ndarray, "3"] | None,
+    rights: Float[np.ndarray, "N 3"],
+    normals: Float[np.ndarray, "M 3"] | None = None,
+) -> Float[np.ndarray, "3"]:
+    """The up direction of the greatest likelihood within an angle of a direction, searched ever more finely."""
+    best = centre
+    for step, count in ((reach, 4000), (math.radians(3), 2000), (math.radians(0.3), 500)):
+        candidates = np.concatenate([best[None], _cap(best, step, count)])
+        candidates = candidates[candidates @ centre >= math.cos(reach) - 1e-9]
+        best = candidates[np.argmax(_log_likelihood(candidates, first, rights, normals))]
     return best
 
 
@@ -112,22 +138,27 @@ def _cap(centre: Float[np.ndarray, "3"], reach: float, count: int) -> Float[np.n
 
 def _log_likelihood(
     ups: Float[np.ndarray, "K 3"],
-    first: Float[np.ndarray, "3"],
+    first: Float[np.ndarray, "3"] | None,
     rights: Float[np.ndarray, "N 3"],
-    normals: Float[np.ndarray, "M 3"],
+    normals: Float[np.ndarray, "M 3"] | None,
 ) -> Float[np.ndarray, " K"]:
     roll = np.arcsin(np.clip(ups @ rights.T, -1, 1)) / ROLL
     # Bounded: a camera that is turned on its side for a while says nothing.
     value = -0.5 * ROLL_WITNESSES * np.minimum(roll**2, 9).mean(axis=1)
-    value -= 0.5 * (np.arccos(np.clip(ups @ first, -1, 1)) / PITCH) ** 2
-    if len(normals):
+    if first is not None:
+        value -= 0.5 * (np.arccos(np.clip(ups @ first, -1, 1)) / PITCH) ** 2
+    if normals is not None:
         cosine = np.abs(ups @ normals.T)
         level = np.exp(-0.5 * (np.arccos(np.minimum(cosine, 1)) / PLANE) ** 2) / (4 * math.pi * PLANE**2)
         wall = np.exp(-0.5 * (np.arcsin(np.minimum(cosine, 1)) / PLANE) ** 2) / (
             2 * math.pi * PLANE * math.sqrt(2 * math.pi)
         )
         anything = (1 - LEVEL - UPRIGHT) / (4 * math.pi)
-        value += PLANE_WITNESSES * np.log(LEVEL * level + UPRIGHT * wall + anything).mean(axis=1)
+        value += (
+            PLANE_WITNESSES
+            * min(1.0, len(normals) / ENOUGH)
+            * np.log(LEVEL * level + UPRIGHT * wall + anything).mean(axis=1)
+        )
     return value
 
 
@@ -145,7 +176,8 @@ def height_above_ground(
     camera = float(np.median(estimate.c2w_cv[:, :3, 3] @ up))
     below = camera - surface.xyz @ up
     level = (surface.normals @ up > LEVEL_GROUND) & (below > 0)
-    if estimate.camera_kind != "general" or surface.area[level].sum() <= 0.02 * surface.area.sum():
+    too_little = level.sum() < LEAST_GROUND or surface.area[level].sum() <= 0.02 * surface.area.sum()
+    if estimate.camera_kind != "general" or too_little:
         return None
     below, area = below[level], surface.area[level]
     order = np.argsort(below)

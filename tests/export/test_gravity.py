@@ -45,12 +45,24 @@ def degrees_off(up: Float[np.ndarray, "3"], truth: Float[np.ndarray, "3"] = UP) 
     return math.degrees(math.acos(np.clip(up @ truth, -1, 1)))
 
 
-@pytest.mark.parametrize(("pitch", "yaw", "roll"), [(0, 20, 1), (25, 2, 1), (35, 30, 2), (20, 10, 4)])
-def test_up_is_up(pitch: float, yaw: float, roll: float) -> None:
+@pytest.mark.parametrize(
+    ("pitch", "yaw", "roll", "within"), [(0, 20, 1, 1.5), (25, 2, 1, 1.5), (35, 30, 2, 10), (20, 10, 4, 10)]
+)
+def test_up_is_up(pitch: float, yaw: float, roll: float, within: float) -> None:
+    """To a degree where the planes have to be asked; else as well as the camera was held."""
     estimate = room(pitch, yaw, roll, noise=0.001)
-    assert degrees_off(up_direction(estimate)) < 1.5
+    assert degrees_off(up_direction(estimate)) < within
     mean = -estimate.c2w_cv[:, :3, 1].mean(axis=0)
     assert degrees_off(mean / np.linalg.norm(mean)) > pitch - 3  # nerfstudio's
+
+
+def test_a_few_normals_are_no_witness() -> None:
+    estimate = room(10, 5, 0)
+    mean = -estimate.c2w_cv[:, :3, 1].mean(axis=0)
+    few = np.zeros_like(estimate.confidence)
+    few[0, 20:23, 20:23] = 1
+    tilted = dataclasses.replace(estimate, confidence=few, depth=estimate.depth * np.linspace(1, 2, SIZE[0], dtype="f"))
+    assert degrees_off(up_direction(tilted), mean / np.linalg.norm(mean)) < 4
 
 
 def test_a_camera_that_only_turns_goes_by_its_level() -> None:
@@ -85,4 +97,4 @@ def test_normals_look_at_the_camera() -> None:
 
 def test_the_demo_stands_upright(demo_video) -> None:
     pose = np.loadtxt(demo_video.folder / "poses.txt")[0].reshape(3, 4)
-    assert degrees_off(up_direction(demo_video.estimate), pose[:, :3].T @ UP) < 1.5
+    assert degrees_off(up_direction(demo_video.estimate), pose[:, :3].T @ UP) < 10  # within what planes may be tilted

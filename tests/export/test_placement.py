@@ -91,7 +91,7 @@ def test_each_file_has_the_axis_up_that_its_readers_have(scene: TrainedScene, de
         "nuke/": "y",
     }
     rotation = np.array(told["world_from_estimate"]["transform"])[:, :3]
-    assert (rotation @ up)[2] > np.cos(np.radians(2))
+    assert (rotation @ up)[2] > np.cos(np.radians(10))
     places = np.loadtxt(out / "trajectory.txt")[:, 1:4]
     np.testing.assert_allclose(places.mean(axis=0), 0, atol=1e-4)
     # SuperSplat turns what it reads by half a turn about z, and then has y up: so does Nuke.
