@@ -117,7 +117,7 @@ def _looks(cluster: Cluster, videos: list[Video], output: Path, progress: Progre
     ]
     found: dict[str, Look] = {}
     with progress.stage("Looking at the videos", len(videos)) as advance:
-        for outcome in cluster.run(chains, jobs=len(videos)):
+        for outcome in cluster.run(chains, jobs=max(4 * cluster.side_by_side(Needs()), 1)):
             if outcome is not None:
                 found[outcome.chain] = outcome.value or Look(failed=f"It cannot be looked at: {outcome.error}")
                 advance()
