@@ -122,8 +122,8 @@ def followed(
     """The evidence where movers are expected: near where the flow carries them from frames in which they surely move.
 
     There, what differs from the static world behind counts for as much as other frames see of it, however noisy that
-    world is, unless good flow says that nothing moves. Nothing moves for being expected: ground that looks like itself
-    stays.
+    world is, unless good flow knows better. Nothing moves for being expected: ground that looks like
+    itself stays.
 
     Args:
         evidence: Of the clip, with what lies behind.
@@ -142,5 +142,5 @@ def followed(
             np.maximum.at(wider, second, reached[first])
             reached = wider
         expected = reached
-    weight = expected * witnessed * (1 - evidence.static_by_flow)
+    weight = expected * witnessed * (1 - evidence.flow_trust) ** 2
     return replace(evidence, change_weight=np.maximum(evidence.change_weight, weight))
