@@ -106,25 +106,25 @@ class Movers:
         """Every part of every mover, ``time`` running from 0 to 1 over the video."""
         near = np.array([-1.8 + 3.5 * time, 0.0, 2.85 + 0.3 * time])
         far = np.array([2.0 - 3.9 * time, 0.0, 3.75 - 0.4 * time])
-        parts = _walker(near, (3.5, 0.3), 5.0 * time, self._outfits[0])
-        parts += _walker(far, (-3.9, -0.4), 5.5 * time + 0.3, self._outfits[1])
+        parts = walker(near, (3.5, 0.3), 5.0 * time, self._outfits[0])
+        parts += walker(far, (-3.9, -0.4), 5.5 * time + 0.3, self._outfits[1])
         bounce = abs(np.sin(np.pi * (3.0 * time + 0.35)))
-        roll = _turn_z(-7.0 * time) @ _turn_x(0.5)
+        roll = turn_z(-7.0 * time) @ turn_x(0.5)
         centre = np.array([1.25 - 2.5 * time, -0.45 - 0.8 * bounce, 2.45])
         return [*parts, Ellipsoid(centre, np.full(3, 0.3), roll, self._ball)]
 
 
-def _walker(
+def walker(
     feet: Float[np.ndarray, "3"], heading: tuple[float, float], phase: float, outfit: tuple[Texture, ...]
 ) -> list[Ellipsoid]:
     """A person 1.75 m tall; ``phase`` counts steps."""
     shirt, trousers, skin, hair = outfit
-    facing = _turn_y(np.arctan2(heading[0], heading[1]))
+    facing = turn_y(np.arctan2(heading[0], heading[1]))
     swing = 0.5 * np.sin(np.pi * phase)
     bob = -0.03 * abs(np.cos(np.pi * phase))
 
     def part(x: float, y: float, z: float, radii: tuple[float, float, float], texture: Texture, lean: float = 0.0):
-        return Ellipsoid(feet + facing @ np.array([x, y + bob, z]), np.array(radii), facing @ _turn_x(lean), texture)
+        return Ellipsoid(feet + facing @ np.array([x, y + bob, z]), np.array(radii), facing @ turn_x(lean), texture)
 
     def limb(x: float, top: float, angle: float, length: float, radius: float, texture: Texture) -> Ellipsoid:
         return part(
@@ -155,26 +155,38 @@ def camera_path(num_frames: int) -> Float[np.ndarray, "N 4 4"]:
         sway = [np.sin(2 * np.pi * (rate * time + phase)) for rate, phase in ((1.7, 0.1), (2.3, 0.6), (3.1, 0.3))]
         position = np.array([-0.6 + 1.2 * ease, -1.5, 0.05 + 0.4 * time]) + np.array([0.015, 0.03, 0.02]) * sway
         target = np.array([0.15 - 0.3 * ease, -1.1, 5.0]) + np.array([0.04, 0.03, 0.0]) * sway[::-1]
-        forward = target - position
-        forward /= np.linalg.norm(forward)
-        right = np.cross([0.0, 1.0, 0.0], forward)
-        right /= np.linalg.norm(right)
-        level = np.stack([right, np.cross(forward, right), forward], -1)
-        poses[number, :3, :3] = level @ _turn_z(0.008 * sway[1])
-        poses[number, :3, 3] = position
+        poses[number] = looking(position, target, 0.008 * sway[1])
     return poses
 
 
-def _turn_x(angle: float) -> Float[np.ndarray, "3 3"]:
+def looking(
+    position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], roll: float = 0.0
+) -> Float[np.ndarray, "4 4"]:
+    """Camera-to-world (OpenCV axes) of a camera that looks at a point, turned by ``roll`` radians about that axis."""
+    forward = target - position
+    forward /= np.linalg.norm(forward)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    level = np.stack([right, np.cross(forward, right), forward], -1)
+    pose = np.eye(4)
+    pose[:3, :3] = level @ turn_z(roll)
+    pose[:3, 3] = position
+    return pose
+
+
+def turn_x(angle: float) -> Float[np.ndarray, "3 3"]:
+    """Rotation about x by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
-def _turn_y(angle: float) -> Float[np.ndarray, "3 3"]:
+def turn_y(angle: float) -> Float[np.ndarray, "3 3"]:
+    """Rotation about y by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def _turn_z(angle: float) -> Float[np.ndarray, "3 3"]:
+def turn_z(angle: float) -> Float[np.ndarray, "3 3"]:
+    """Rotation about z by an angle in radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])

@@ -6,6 +6,7 @@ equal to 1, so that ``t`` IS the camera z of the hit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -228,7 +229,7 @@ def _shade_face(
 
 
 def cast_ellipsoids(
-    parts: list[Ellipsoid],
+    parts: Sequence[Ellipsoid],
     rays: Rays,
     depth: Float[np.ndarray, "h w"],
     colour: Float[np.ndarray, "h w 3"],

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.demo.room import Movers, build_room, camera_path
-from das3r_ns.demo.world import SUPERSAMPLING, Box, Rays, cast_boxes, cast_ellipsoids
+from das3r_ns.demo.world import SUPERSAMPLING, Box, Ellipsoid, Rays, cast_boxes, cast_ellipsoids
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
 from das3r_ns.scene.observed import grown, observed_count
@@ -33,6 +34,14 @@ anti-aliased outline `frames/` and `clean/` are equal. No motion blur, no noise,
 - `poses.txt` a line a frame, 12 numbers: row-major 3x4 camera-to-world, OpenCV axes (x right, y down, z forward).
 - `intrinsics.json` pinhole, pixels; the first pixel's centre is at (0.5, 0.5).
 """
+
+
+class Moving(Protocol):
+    """What moves through the world."""
+
+    def at(self, time: float) -> list[Ellipsoid]:
+        """Every part of every mover, ``time`` running from 0 to 1 over the video."""
+        ...
 
 
 @dataclass
@@ -102,9 +111,9 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
     def render(number: int) -> tuple[Bool[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
         time = number / max(len(poses) - 1, 1)
         frame = render_frame(boxes, movers, time, poses[number], focal, width, height)
-        _write_picture(directory / f"frames/{number:05d}.png", frame.image)
-        _write_picture(directory / f"clean/{number:05d}.png", frame.clean)
-        _write_picture(directory / f"masks/{number:05d}.png", frame.mask.astype(np.uint8) * 255)
+        write_picture(directory / f"frames/{number:05d}.png", frame.image)
+        write_picture(directory / f"clean/{number:05d}.png", frame.clean)
+        write_picture(directory / f"masks/{number:05d}.png", frame.mask.astype(np.uint8) * 255)
         for folder, depth in (("depth", frame.depth), ("clean_depth", frame.clean_depth)):
             np.savez_compressed(directory / f"{folder}/{number:05d}.npz", depth=depth.astype(np.float16))
         on_frame()
@@ -116,7 +125,7 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
         depths = np.stack([depth for _, depth in rendered])
         counts = pool.map(lambda i: observed_count(i, masked, depths, poses, focal), range(len(poses)))
         for number, count in enumerate(counts):
-            _write_picture(directory / f"observed/{number:05d}.png", count)
+            write_picture(directory / f"observed/{number:05d}.png", count)
     lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in poses)
     (directory / "poses.txt").write_text("\n".join(lines) + "\n")
     intrinsics = {"width": width, "height": height, "fx": focal, "fy": focal, "cx": width / 2, "cy": height / 2}
@@ -129,16 +138,18 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
 
 def render_frame(
     boxes: list[Box],
-    movers: Movers | None,
+    movers: Moving | None,
     time: float,
     c2w_cv: Float[np.ndarray, "4 4"],
     focal: float,
     width: int,
     height: int,
+    standing: Sequence[Ellipsoid] = (),
 ) -> DemoFrame:
-    """Draw one frame, with and without what moves."""
+    """Draw one frame, with and without what moves; what is ``standing`` belongs to the static world."""
     rays = Rays.of_camera(c2w_cv, focal, width, height)
     depth, colour = cast_boxes(boxes, rays)
+    cast_ellipsoids(standing, rays, depth, colour)
     clean, clean_depth = _develop(colour), _centres(depth)
     if movers is None:
         return DemoFrame(clean, clean, np.zeros((height, width), bool), clean_depth, clean_depth)
@@ -158,7 +169,8 @@ def _develop(colour: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     return (np.clip(pixels, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
 
 
-def _write_picture(path: Path, picture: np.ndarray) -> None:
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, RGB or grey of 8 bits; raises an OSError where that fails."""
     encoded = picture[..., ::-1] if picture.ndim == 3 else picture
     if not cv2.imwrite(str(path), encoded):
         raise OSError(f"{path.name} could not be written")

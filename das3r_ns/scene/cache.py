@@ -116,11 +116,21 @@ def can_write(folder: Path) -> bool:
         return error.errno == errno.ENOSPC
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Raise a :class:`Das3rError` unless the disk of a folder has so many bytes to spare."""
+SMALLER = "use fewer or smaller frames (--max-frames, --long-side)"
+"""What to do about a full disk other than making room."""
+
+
+def check_space(folder: Path, needed: int, otherwise: str = SMALLER) -> None:
+    """Raise a :class:`Das3rError` unless the disk of a folder has so many bytes to spare.
+
+    Args:
+        folder: Any on that disk.
+        needed: Bytes.
+        otherwise: What to do other than making room, for the message.
+    """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise _disk_full(folder, needed, free)
+        raise _disk_full(folder, needed, free, otherwise)
 
 
 def estimate_bytes(num_frames: int, height: int, width: int) -> int:
@@ -229,21 +239,22 @@ def write_frames(folder: Path, images: Iterable[UInt8[np.ndarray, "H W 3"]]) -> 
 
 
 @contextmanager
-def writing(target: Path, needed: int) -> Iterator[Path]:
+def writing(target: Path, needed: int, otherwise: str = SMALLER) -> Iterator[Path]:
     """A temporary folder beside ``target``; a full or unwritable disk becomes a :class:`Das3rError`.
 
     Args:
         target: Where the result will lie.
         needed: Bytes it takes at most.
+        otherwise: What to do other than making room, for the message.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        check_space(target.parent, needed)
+        check_space(target.parent, needed, otherwise)
         with temporary_directory(target) as temporary:
             yield temporary
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(target.parent, needed, shutil.disk_usage(target.parent).free) from error
+            raise _disk_full(target.parent, needed, shutil.disk_usage(target.parent).free, otherwise) from error
         raise Das3rError(f"Results cannot be stored in {target.parent} ({error}). Make the folder writable.") from error
 
 
@@ -282,8 +293,8 @@ def _is_good(directory: Path, key: str) -> bool:
     return True
 
 
-def _disk_full(folder: Path, needed: int, free: int) -> Das3rError:
+def _disk_full(folder: Path, needed: int, free: int, otherwise: str) -> Das3rError:
     return Das3rError(
         f"The disk of {folder} is too full: {needed / 1e6:.0f} MB ({needed} bytes) are needed there and "
-        f"{free / 1e6:.0f} MB are free. Make room, or use fewer or smaller frames (--max-frames, --long-side)."
+        f"{free / 1e6:.0f} MB are free. Make room, or {otherwise}."
     )

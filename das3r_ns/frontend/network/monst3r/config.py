@@ -82,3 +82,9 @@ class NetworkConfig:
                     "the checkpoint anew."
                 )
         return made
+
+    def to_dict(self) -> dict[str, Any]:
+        """What config.json of a checkpoint says of this network; of mask heads only the weights tell."""
+        out: dict[str, Any] = {key: allowed[0] for key, allowed in _EXPECTED.items()}
+        sizes = {name: value for name, value in asdict(self).items() if name != "mask_heads"}
+        return {**out, **sizes, "img_size": (512, 512), "landscape_only": False}

@@ -67,3 +67,7 @@ class MaskHead(nn.Module):
     def forward(self, layers: Sequence[Float[Tensor, "B T c"]], grid: tuple[int, int]) -> Float[Tensor, "B H W"]:
         """Probability from 0 (static) to 1 (moves)."""
         return self.dpt(layers, grid)[:, 0].sigmoid()
+
+    def drop_out(self, share: float) -> None:
+        """From now on leave out a share of the channels before the last convolution, as long as it is trained."""
+        self.dpt.head[3] = nn.Dropout(share)

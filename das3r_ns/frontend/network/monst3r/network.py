@@ -21,7 +21,10 @@ from das3r_ns.frontend.network.monst3r.heads import MaskHead, PointsHead
 
 
 class PairNetwork(nn.Module):
-    """DAS3R (with mask heads), MonST3R or DUSt3R (without). Always in evaluation mode; computes no gradients."""
+    """DAS3R (with mask heads), MonST3R or DUSt3R (without). Always in evaluation mode; computes no gradients.
+
+    The mask heads alone can be trained, on what :meth:`decode_layers` gives: das3r_ns.training does.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class PairNetwork(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> PairNetwork:
-        """Stay in evaluation mode: this network is not trained here."""
+        """Stay in evaluation mode: no more than its mask heads are ever trained, which are told so themselves."""
         del mode
         return super().train(False)
 
@@ -88,7 +91,7 @@ class PairNetwork(nn.Module):
                 f"tokens1 and tokens2 must have shape B x {grid[0] * grid[1]} x C for frames of {size[0]} x {size[1]} "
                 f"pixels, not {tuple(tokens1.shape)} and {tuple(tokens2.shape)}"
             )
-        layers1, layers2 = self._decode_layers(tokens1, tokens2, grid)
+        layers1, layers2 = self.decode_layers(tokens1, tokens2, grid)
         pts3d, conf = self.downstream_head1(layers1, grid)
         pts3d_in_other_view, conf2 = self.downstream_head2(layers2, grid)
         out = {"pts3d": pts3d, "conf": conf, "pts3d_in_other_view": pts3d_in_other_view, "conf2": conf2}
@@ -116,7 +119,8 @@ class PairNetwork(nn.Module):
         tokens1, tokens2 = self.encode(torch.cat([img1, img2])).chunk(2)
         return self.decode(tokens1, tokens2, (img1.shape[2], img1.shape[3]))
 
-    def _decode_layers(
+    @torch.no_grad()
+    def decode_layers(
         self, tokens1: Float[Tensor, "B T C"], tokens2: Float[Tensor, "B T C"], grid: tuple[int, int]
     ) -> tuple[list[Float[Tensor, "B T c"]], list[Float[Tensor, "B T c"]]]:
         """The four layers of tokens that the heads of each view look at: the encoder's, and three of the decoder's."""
