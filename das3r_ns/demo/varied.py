@@ -42,7 +42,8 @@ class _Thing:
     """Steps, bounces or turns over the clip."""
     phase: float
     radii: Float[np.ndarray, "3"]
-    textures: tuple[Texture, Texture, Texture, Texture]
+    textures: tuple[Texture, ...]
+    """Four of a walker (shirt, trousers, skin, hair), else one."""
 
     def at(self, time: float) -> list[Ellipsoid]:
         """Its parts at a time from 0 to 1."""
@@ -136,7 +137,7 @@ def _thing(rng: np.random.Generator) -> _Thing:
     # No slower than a stroll: what hardly moves is no lesson.
     way *= max(1.0, 1.2 / max(float(np.hypot(way[0], way[2])), 1e-3))
     radii = np.full(3, rng.uniform(0.2, 0.45)) if kind == "ball" else rng.uniform(0.15, 0.5, 3)
-    textures = (_stuff(rng), _stuff(rng), _stuff(rng), _stuff(rng))
+    textures = tuple(_stuff(rng) for _ in range(4 if kind == "walker" else 1))
     return _Thing(kind, start, way, float(rng.uniform(2.0, 6.0)), float(rng.random()), radii, textures)
 
 

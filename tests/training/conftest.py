@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from das3r_ns.frontend.network.monst3r import PairNetwork, build_network, dpt, heads
+from das3r_ns.progress import Progress
 from das3r_ns.training.config import TrainingConfig
 from das3r_ns.training.state import write_checkpoint
 
@@ -31,6 +33,12 @@ def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dpt, "FEATURES", 8)
     monkeypatch.setattr(heads, "FEATURES", 8)
     monkeypatch.setattr(dpt, "LAYER_DIMS", (4, 6, 8, 10))
+
+
+@pytest.fixture()
+def quiet() -> Progress:
+    """Remembers what is said, and prints nothing."""
+    return Progress(Console(quiet=True))
 
 
 @pytest.fixture()

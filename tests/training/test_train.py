@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from safetensors.torch import load_file
 
 from das3r_ns.cli import main
@@ -20,11 +19,6 @@ from das3r_ns.progress import Progress
 from das3r_ns.training import train
 from das3r_ns.training.config import TrainingConfig
 from das3r_ns.training.train import train_network
-
-
-@pytest.fixture()
-def quiet() -> Progress:
-    return Progress(Console(quiet=True))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
