@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import nn
 
+from das3r_ns.frontend.network.monst3r.heads import MaskHead
 from das3r_ns.frontend.network.monst3r.network import PairNetwork
 from das3r_ns.progress import Progress
 
@@ -14,9 +14,9 @@ DROPPED = 0.1
 """Share of the channels before a head's last convolution that are left out in a step, as officially."""
 
 
-def mask_heads(network: PairNetwork) -> nn.ModuleList:
-    """Both mask heads of a network that has them."""
-    return nn.ModuleList([network.downstream_head_dynamic_mask1, network.downstream_head_dynamic_mask2])
+def mask_heads(network: PairNetwork) -> tuple[MaskHead, MaskHead]:
+    """Both mask heads of a network that has them: that of view 1, and that of view 2."""
+    return network.downstream_head_dynamic_mask1, network.downstream_head_dynamic_mask2
 
 
 def with_mask_heads(network: PairNetwork, seed: int, progress: Progress) -> PairNetwork:

@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.pictures import write_png
@@ -152,7 +152,7 @@ def pixel_masks(
     local = unproject(pixels, sampled[seen].astype(np.float64) * METRES, intrinsics)
     world = transform_points(invert_rigid(w2c_cv.astype(np.float64)), local)
     out = np.zeros(sampled.shape, np.uint8)
-    out[seen] = moves[cKDTree(places).query(world)[1]]
+    out[seen] = moves[KDTree(places).query(world)[1]]
     return cv2.resize(out, (width, height), interpolation=cv2.INTER_NEAREST) > 0
 
 

@@ -126,7 +126,7 @@ def check_room(network: PairNetwork, folder: Path) -> None:
     Raises:
         Das3rError: They do not.
     """
-    heads = _bytes(dict(mask_heads(network).named_parameters()))
+    heads = sum(_bytes(dict(head.named_parameters())) for head in mask_heads(network))
     folder.mkdir(parents=True, exist_ok=True)
     check_space(folder, 2 * _bytes(dict(network.named_parameters())) + 6 * heads, _ROOM)
 

@@ -38,6 +38,9 @@ from das3r_ns.training.state import (
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+WARM_UP = 100
+"""Steps over which the learning rate rises from nothing: AdamW knows no scale of the gradients at first."""
+
 
 def train_network(config: TrainingConfig, progress: Progress) -> Path:
     """Train the mask heads on top of a checkpoint, or go on where that was interrupted.
@@ -84,7 +87,7 @@ class _Training:
         self.network, self.compute = network.to(compute.device), compute
         self.training, self.held_out = list(training), list(held_out)
         self.config, self.progress = config, progress
-        self.heads = mask_heads(network)
+        self.heads = torch.nn.ModuleList(mask_heads(network))
         self.optimizer = torch.optim.AdamW(self.heads.parameters(), lr=config.learning_rate)
         # Gradients in float16 would vanish; where the precision is another one this does nothing.
         self.scaler = torch.amp.GradScaler(compute.device.type, enabled=compute.autocast == torch.float16)
@@ -162,6 +165,8 @@ class _Training:
         torch.manual_seed(self.config.seed * 1_000_003 + self.state.step)
         device = self.compute.device
         self.heads.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * min(1.0, (self.state.step + 1) / WARM_UP)
         try:
             loss = loss_of(self.network, Batch(batch.images.to(device), batch.masks.to(device)), self.compute.autocast)
             self.optimizer.zero_grad(set_to_none=True)
