@@ -186,6 +186,8 @@ class Das3rVideoDataParser(DataParser):
             depth = np.clip(estimate.depth[frames] * scale, 0, MAX_DEPTH)
             stored = np.stack([depth, estimate.confidence[frames]], axis=-1).astype(np.float16)
             metadata["measured_depth"] = torch.from_numpy(stored)
+        if estimate.light is not None:
+            metadata["light"] = torch.from_numpy(estimate.light[frames])
         cameras = _cameras(estimate, poses, frames, size)
         metadata["focal"] = float(cameras.fx.median())
         return DataparserOutputs(

@@ -2,7 +2,8 @@
 
 One entry is a folder named by its key::
 
-    scene.json       format, key, frame names, camera kind, lens (if any), provenance, speed and size of the video
+    scene.json       format, key, frame names, camera kind, lens and light (if any), provenance, speed of the video
+                     and its size
     estimate.npz     the arrays
     frames/          the frames at the working resolution, 00000.png, 00001.png, ...
     frames_full/     the frames at the size of the video, once something asked for them
@@ -175,6 +176,7 @@ def save_entry(
             "fps": fps,
             "original_size": list(original_size),
             **({"lens": estimate.lens.to_json()} if estimate.lens is not None else {}),
+            **({"light": estimate.light.tolist()} if estimate.light is not None else {}),
         }
         (temporary / SCENE).write_text(json.dumps(scene, indent=1, default=float), encoding="utf-8")
         if not _is_good(target, key):  # else another process was quicker, with the same result
@@ -202,6 +204,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             camera_kind=scene["camera_kind"],
             provenance=scene["provenance"],
             lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
+            light=np.array(scene["light"], dtype=np.float64) if "light" in scene else None,
             **arrays,
         )
         width, height = scene["original_size"]

@@ -52,6 +52,8 @@ class SceneEstimate:
     lens: Lens | None = None
     """How the pinhole pictures that all of this is about come from those of the video; None = they are the same. Its
     ``size`` may be any size of the video's picture."""
+    light: Float[np.ndarray, "N 3"] | None = None
+    """Logarithm of the gain of each frame's colours against the middle of the clip, float64; None = steady light."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Front end, version, settings, seconds per stage and what was said to the user; JSON values only."""
 
@@ -66,6 +68,8 @@ class SceneEstimate:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"SceneEstimate.{name} has shape {getattr(self, name).shape}, expected {shape}")
+        if self.light is not None and self.light.shape != (n, 3):
+            raise ValueError(f"SceneEstimate.light has shape {self.light.shape}, expected {(n, 3)}")
         if len(self.frame_names) != n:
             raise ValueError(f"SceneEstimate.frame_names holds {len(self.frame_names)} names for {n} frames")
         for item in dataclasses.fields(self):

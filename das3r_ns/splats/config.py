@@ -55,6 +55,9 @@ class Das3rModelConfig(SplatfactoModelConfig):
     what masks that take in gaps and outlines of a mover hide, and part of what masks that miss some of it cost."""
     refine_static_weight_from: int = 1000
     """Step from which refine_static_weight acts: a residual means nothing before the picture is good."""
+    learn_light: bool = True
+    """Learn a gain and an offset of the colours for every frame, where the front end found that the light changes. The
+    scene has the middle light of the video; clean plates have that of their frames."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3"))
     """Refinement of the camera poses."""
     camera_gate_psnr: float = 26.0
@@ -95,6 +98,8 @@ class PaperModelConfig(Das3rModelConfig):
     """The paper has no prior."""
     depth_weight: tyro.conf.Suppress[float] = 0.0
     """The paper has no depth term."""
+    learn_light: tyro.conf.Suppress[bool] = False
+    """The paper takes the light for steady."""
     camera_optimizer: tyro.conf.Suppress[CameraOptimizerConfig] = field(
         default_factory=lambda: CameraOptimizerConfig(mode="off")
     )

@@ -29,6 +29,7 @@ from das3r_ns.splats.config import Das3rModelConfig
 from das3r_ns.splats.density import StaticSceneStrategy
 from das3r_ns.splats.image_metrics import ImageMetrics
 from das3r_ns.splats.initialization import initial_gaussians, scene_scale
+from das3r_ns.splats.light import FrameLight
 from das3r_ns.splats.losses import depth_loss, dynamics_aware_loss, weighted_psnr
 from das3r_ns.splats.staticness import (
     effective_opacity,
@@ -86,6 +87,8 @@ class Das3rModel(SplatfactoModel):
         if config.use_bilateral_grid:
             x, y, w = config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
+        light = metadata.get("light") if config.learn_light else None
+        self.light = None if light is None else FrameLight(light)
         self.strategy = self.build_strategy()
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
@@ -142,6 +145,17 @@ class Das3rModel(SplatfactoModel):
     def get_gaussian_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Splatfacto's groups and ``staticness``."""
         return {name: [parameter] for name, parameter in self.gauss_params.items()}
+
+    def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Splatfacto's groups, and ``light`` where it changes."""
+        groups = super().get_param_groups()
+        return groups if self.light is None else groups | {"light": list(self.light.parameters())}
+
+    def in_light_of_frame(self, rgb: Float[Tensor, "H W 3"], camera: Cameras) -> Float[Tensor, "H W 3"]:
+        """The colours in the light of the training frame that the metadata name (``cam_idx``), if any."""
+        if self.light is None or camera.metadata is None or "cam_idx" not in camera.metadata:
+            return rgb
+        return self.light(rgb, camera.metadata["cam_idx"])
 
     def camera_gate_open(self) -> Bool[Tensor, ""]:
         """Whether the poses may move in this step: the frame just rendered is good enough to say where it was taken.
@@ -256,6 +270,7 @@ class Das3rModel(SplatfactoModel):
         if self.config.use_bilateral_grid and camera.metadata is not None and "cam_idx" in camera.metadata:
             height, width = rgb.shape[:2]
             rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], height, width).squeeze(0)
+        rgb = self.in_light_of_frame(rgb, camera)
         outputs = {"rgb": rgb, "accumulation": alpha[0], "background": background}
         return outputs | ({"depth": render[0, ..., 3:]} if self.learns_depth else {})
 
@@ -279,7 +294,7 @@ class Das3rModel(SplatfactoModel):
         if not isinstance(chosen, slice) and not chosen.any():
             return self._empty_outputs(camera, background)
         render, alpha, _ = self.render(camera, chosen, with_aux=True, raw=raw)
-        rgb = (render[..., :3] + (1 - alpha) * background)[0].clamp(0.0, 1.0)
+        rgb = self.in_light_of_frame((render[..., :3] + (1 - alpha) * background)[0], camera).clamp(0.0, 1.0)
         shown = alpha[0].clamp_min(1e-6)
         staticness = torch.where(alpha[0] > 0, render[0, ..., 3:4] / shown, 0.0)
         depth = render[0, ..., 4:5]
@@ -384,6 +399,8 @@ class Das3rModel(SplatfactoModel):
             losses["scale_reg"] = 0.1 * (ratio - config.max_gauss_ratio).mean()
         if config.use_bilateral_grid:
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
+        if self.light is not None:
+            losses["light_prior"] = self.light.prior()
         self.camera_optimizer.get_loss_dict(losses)
         return losses
 

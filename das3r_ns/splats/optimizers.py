@@ -56,6 +56,7 @@ def das3r_optimizers(max_num_iterations: int = 0) -> Groups:
         "staticness": _adam(0.05),
         "camera_opt": _adam(5e-5, 5e-6, n),
         "bilateral_grid": _adam(2e-3, 1e-4, n),
+        "light": _adam(2e-3, 2e-4, n),
     }
 
 

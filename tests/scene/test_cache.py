@@ -58,6 +58,13 @@ def assert_equal(first: SceneEstimate, second: SceneEstimate) -> None:
             assert mine == other
 
 
+def test_the_light_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
+    assert save(tmp_path, estimate, images).estimate.light is None
+    light = np.linspace(-0.3, 0.3, 3 * estimate.num_frames).reshape(-1, 3)
+    entry = save(tmp_path / "lit", dataclasses.replace(estimate, light=light), images)
+    np.testing.assert_array_equal(entry.estimate.light, light)
+
+
 def test_the_lens_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
     assert "lens" not in json.loads((save(tmp_path, estimate, images).directory / cache.SCENE).read_text())
     lens = Lens.central((640, 480), 500.0, -0.2, 0.04)

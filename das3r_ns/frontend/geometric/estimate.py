@@ -17,6 +17,7 @@ from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
+from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
@@ -77,6 +78,10 @@ def estimate(
     with progress.stage("Optical flow", len(pairs)) as advance:
         flows = dis_flow(flow_images, pairs, advance)
     flow_size = (flows.width, flows.height)
+    light = frame_light(flow_images, flows)
+    if light is not None:
+        progress.say(described(light))
+        images, flow_images = evenly_lit(images, light), evenly_lit(flow_images, light)
     cameras = known.bundle_settings(flow_size)
     departures: tuple[Departure, ...] = ("zooms",) if known.undistorted else ("zooms", "bends")
     with progress.stage("Cameras"):
@@ -118,6 +123,7 @@ def estimate(
         confidence=confidence,
         dynamic_probability=dynamic,
         camera_kind=result.camera_kind,
+        light=light,
         provenance={
             "flow_residual": result.residual,
             "focal_std": result.focal_std,

@@ -1,0 +1,55 @@
+"""Light that changes from frame to frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from das3r_ns.frontend.geometric.flow import dis_flow
+from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
+from das3r_ns.frontend.pairs import strided_pairs
+
+STRIDES = (1, 2, 4)
+
+
+def relit(images: np.ndarray, light: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(images * np.exp(light)[:, None, None]), 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def gains(demo_video) -> np.ndarray:
+    """Exposure that rises by half, and colours that go from cold to warm."""
+    time = np.linspace(-1, 1, len(demo_video.images))[:, None]
+    light = 0.2 * time + 0.08 * time * np.array([1.0, 0.0, -1.0])
+    return light - np.median(light, axis=0)
+
+
+def test_gains_are_measured(demo_video, gains: np.ndarray) -> None:
+    images = relit(demo_video.images, gains)
+    light = frame_light(images, dis_flow(images, strided_pairs(len(images), STRIDES)))
+    assert light is not None
+    np.testing.assert_allclose(light, gains, atol=0.02)
+    assert "1.2" in described(light)
+
+
+def test_steady_light_is_none(demo_video) -> None:
+    images = demo_video.images
+    assert frame_light(images, dis_flow(images, strided_pairs(len(images), STRIDES))) is None
+
+
+def test_evenly_lit_frames_are_those_of_steady_light(demo_video, gains: np.ndarray) -> None:
+    images = relit(demo_video.images, gains)
+    mended = evenly_lit(images, gains)
+    kept = (images > 0) & (images < 255)
+    off = np.abs(mended.astype(int) - demo_video.images)[kept]
+    assert off.max() <= 2  # two roundings
+    assert (mended[images == 255] == 255).all()
+
+
+def test_steady_frames_stay_as_they_are(demo_video) -> None:
+    assert evenly_lit(demo_video.images, None) is demo_video.images
+
+
+def test_no_flow_says_nothing(demo_video) -> None:
+    dark = np.zeros_like(demo_video.images[:3])
+    assert frame_light(dark, dis_flow(dark, strided_pairs(3, (1,)))) is None
