@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -14,6 +14,7 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
 from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
+from das3r_ns.errors import NO_RAYS, Das3rExit
 from das3r_ns.scene.static_weight import read_static_weight
 
 
@@ -99,6 +100,15 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         return camera, data
 
     @property
+    def train_pixel_sampler(self) -> NoReturn:
+        """Asked for by ``ns-export pointcloud`` and ``poisson``, which would end in an assertion.
+
+        Raises:
+            Das3rExit: Always.
+        """
+        raise Das3rExit(NO_RAYS)
+
+    @property
     def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:
         """All evaluation images with their cameras."""
         return [(self._as_trained(camera, data), data) for camera, data in super().fixed_indices_eval_dataloader]
@@ -113,4 +123,6 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         # measure the misalignment of the original pose instead of the picture.
         if self.config.dataparser.eval_split == "none":
             camera.metadata = {"cam_idx": data["image_idx"]}
+        else:  # a frame that was held out has the light of those beside it
+            camera.metadata = {"frame": int(self.eval_dataset.metadata["frame_indices"][data["image_idx"]])}
         return camera

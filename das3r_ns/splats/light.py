@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -16,17 +19,37 @@ class FrameLight(nn.Module):
 
     Args:
         log_gain: Measured logarithm of the gain of each training frame.
+        frames: Number of each training frame in the video, ascending; 0, 1, 2, ... if None.
     """
 
-    def __init__(self, log_gain: Float[Tensor, "N 3"]) -> None:
+    def __init__(self, log_gain: Float[Tensor, "N 3"], frames: Sequence[int] | None = None) -> None:
         super().__init__()
         self.register_buffer("measured", log_gain.float())
         self.log_gain = nn.Parameter(torch.zeros(len(log_gain), 3))
         self.offset = nn.Parameter(torch.zeros(len(log_gain), 3))
+        self.frames = list(range(len(log_gain)) if frames is None else frames)
 
-    def forward(self, rgb: Float[Tensor, "H W 3"], frame: int) -> Float[Tensor, "H W 3"]:
-        """The colours in the light of a training frame."""
-        return rgb * torch.exp(self.measured[frame] + self.log_gain[frame]) + self.offset[frame]
+    def forward(self, rgb: Float[Tensor, "H W 3"], index: int) -> Float[Tensor, "H W 3"]:
+        """The colours in the light of the training frame of this index."""
+        return rgb * torch.exp(self.measured[index] + self.log_gain[index]) + self.offset[index]
+
+    def at_frame(self, rgb: Float[Tensor, "H W 3"], frame: int) -> Float[Tensor, "H W 3"]:
+        """The colours in the light of any frame of the video, between those of the training frames beside it.
+
+        So a frame that was held out is not asked for its own light.
+
+        Args:
+            rgb: Colours of the scene.
+            frame: Its number in the video.
+        """
+        after = bisect(self.frames, frame)
+        before, after = max(after - 1, 0), min(after, len(self.frames) - 1)
+        span = self.frames[after] - self.frames[before]
+        share = 0.0 if span == 0 else (frame - self.frames[before]) / span
+        gain = torch.lerp(
+            self.measured[before] + self.log_gain[before], self.measured[after] + self.log_gain[after], share
+        )
+        return rgb * torch.exp(gain) + torch.lerp(self.offset[before], self.offset[after], share)
 
     def prior(self) -> Float[Tensor, ""]:
         """Holds what no frame can tell: whether all of them are brighter, or the scene is."""

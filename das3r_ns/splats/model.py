@@ -15,6 +15,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
+from das3r_ns.errors import NO_RAYS, Das3rExit
 from das3r_ns.rasterization import rasterization
 from das3r_ns.splats.camera import (
     SPLAT_VARIANCE,
@@ -88,7 +89,7 @@ class Das3rModel(SplatfactoModel):
             x, y, w = config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
         light = metadata.get("light") if config.learn_light else None
-        self.light = None if light is None else FrameLight(light)
+        self.light = None if light is None else FrameLight(light, metadata["frame_indices"].tolist())
         self.strategy = self.build_strategy()
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
@@ -152,10 +153,14 @@ class Das3rModel(SplatfactoModel):
         return groups if self.light is None else groups | {"light": list(self.light.parameters())}
 
     def in_light_of_frame(self, rgb: Float[Tensor, "H W 3"], camera: Cameras) -> Float[Tensor, "H W 3"]:
-        """The colours in the light of the training frame that the metadata name (``cam_idx``), if any."""
-        if self.light is None or camera.metadata is None or "cam_idx" not in camera.metadata:
+        """The colours in the light of the frame that the metadata name, if any: a training frame by its index
+        (``cam_idx``), any other by its number in the video (``frame``)."""
+        metadata = camera.metadata or {}
+        if self.light is None or not metadata.keys() & {"cam_idx", "frame"}:
             return rgb
-        return self.light(rgb, camera.metadata["cam_idx"])
+        if "cam_idx" in metadata:
+            return self.light(rgb, metadata["cam_idx"])
+        return self.light.at_frame(rgb, metadata["frame"])
 
     def camera_gate_open(self) -> Bool[Tensor, ""]:
         """Whether the poses may move in this step: the frame just rendered is good enough to say where it was taken.
@@ -256,7 +261,12 @@ class Das3rModel(SplatfactoModel):
         Returns:
             ``rgb`` [H, W, 3], ``accumulation`` [H, W, 1] and ``background``; in training also ``depth`` where there is
             any to learn from, in evaluation everything of :meth:`evaluation_outputs`.
+
+        Raises:
+            Das3rExit: What is given is no camera: `ns-export pointcloud` and `poisson` want single rays.
         """
+        if not isinstance(camera, Cameras):
+            raise Das3rExit(NO_RAYS)
         if not self.training:
             return self.evaluation_outputs(camera)
         render, alpha, self.info = self.render(camera, with_depth=self.learns_depth)

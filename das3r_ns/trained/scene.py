@@ -157,19 +157,10 @@ class TrainedScene:
             matrix: As in :meth:`camera`.
         """
         self.model.eval()
-        outputs = self.model.get_outputs_for_camera(self.camera(frame, size, matrix))
-        outputs["rgb"] = self._lit(outputs["rgb"], frame)
+        camera = self.camera(frame, size, matrix)
+        camera.metadata = {"frame": frame}  # by which the model knows its light
+        outputs = self.model.get_outputs_for_camera(camera)
         return {key: cast(Tensor, value).float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}
-
-    def _lit(self, rgb: Float[Tensor, "H W 3"], frame: int) -> Float[Tensor, "H W 3"]:
-        """Colours of the scene in the light of a frame: as learned, or where it was held out as measured."""
-        learned, measured = getattr(self.model, "light", None), self.video.estimate.light
-        if learned is None or measured is None:
-            return rgb
-        trained = training_images(self.pipeline).metadata["frame_indices"].tolist()
-        if frame in trained:
-            return learned(rgb, trained.index(frame)).clamp(0.0, 1.0)
-        return (rgb * torch.from_numpy(measured[frame]).float().exp().to(rgb.device)).clamp(0.0, 1.0)
 
     def render_as_filmed(self, frame: int) -> dict[str, Float[np.ndarray, "H W C"]]:
         """:meth:`render` at the size and in the geometry of the video, its lens and all.

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+import dataclasses
+from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+from nerfstudio.cameras.rays import RayBundle
+
+from das3r_ns.errors import Das3rExit
+from das3r_ns.scene import cache
 from das3r_ns.splats.light import FrameLight
+from das3r_ns.trained.run import render_camera
 
 
 def test_it_starts_from_what_was_measured() -> None:
@@ -35,8 +44,59 @@ def test_one_scene_explains_frames_of_different_light() -> None:
         assert off.item() < 0.01
 
 
+def test_a_frame_held_out_has_the_light_of_those_beside_it() -> None:
+    light = FrameLight(torch.tensor([[0.0], [0.2], [0.6]]).expand(3, 3), frames=[0, 2, 6])
+    rgb = torch.full((1, 1, 3), 0.5)
+
+    def gain(frame: int) -> float:
+        return float((light.at_frame(rgb, frame) / rgb).log().mean())
+
+    expected = {0: 0.0, 1: 0.1, 2: 0.2, 3: 0.3, 6: 0.6, 8: 0.6}
+    for frame, value in expected.items():
+        assert gain(frame) == pytest.approx(value, abs=1e-6)
+
+
 def test_a_brighter_light_of_all_frames_costs() -> None:
     light = FrameLight(torch.zeros(4, 3))
     with torch.no_grad():
         light.log_gain += 0.1
     assert light.prior() > 0.02
+
+
+def test_training_learns_the_light_of_the_frames(make_trainer, demo_video, tmp_path: Path) -> None:
+    count = demo_video.estimate.num_frames
+    light = np.linspace(-0.3, 0.3, count)[:, None] * np.ones(3)
+    frames = np.clip(np.rint(demo_video.images * np.exp(light)[:, None, None]), 0, 255).astype(np.uint8)
+    cache.write_frames(tmp_path / "frames", frames)
+    video = dataclasses.replace(demo_video, estimate=dataclasses.replace(demo_video.estimate, light=0.8 * light))
+    trainer = make_trainer(steps=200, video=video, data=tmp_path / "frames")
+    trainer.train()
+    pipeline = trainer.pipeline
+    learned = pipeline.model.light
+    assert learned is not None and learned.log_gain.abs().max() > 0.01
+
+    def brightness(scene_light: bool) -> np.ndarray:
+        pictures = []
+        for index in range(count):
+            camera = pipeline.datamanager.train_dataset.cameras[index : index + 1]
+            camera.metadata = {} if scene_light else {"cam_idx": index}
+            pictures.append(render_camera(pipeline, camera)["rgb"].mean())
+        return np.array(pictures)
+
+    as_filmed, of_the_scene = brightness(False), brightness(True)
+    np.testing.assert_allclose(as_filmed / of_the_scene, np.exp(light[:, 0]), rtol=0.06)
+
+
+def test_steady_light_costs_nothing(make_trainer) -> None:
+    trainer = make_trainer(steps=1)
+    assert trainer.pipeline.model.light is None
+    assert "light" not in trainer.optimizers.optimizers
+
+
+def test_single_rays_are_refused_in_a_sentence(make_trainer) -> None:
+    """As `ns-export pointcloud` asks for them."""
+    trainer = make_trainer(steps=1)
+    with pytest.raises(Das3rExit, match="das3r export --format points"):
+        trainer.pipeline.model(RayBundle(torch.zeros(1, 3), torch.ones(1, 3), torch.ones(1, 1)))
+    with pytest.raises(Das3rExit, match="das3r export --format points"):
+        _ = trainer.pipeline.datamanager.train_pixel_sampler

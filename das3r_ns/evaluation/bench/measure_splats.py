@@ -160,6 +160,7 @@ def _render(job: Job, pipeline: Pipeline, held_out: HeldOut) -> None:
         refined = []
         for k, (target, dynamic) in enumerate(zip(held_out.targets, held_out.dynamic, strict=True)):
             camera = cameras[k : k + 1]
+            camera.metadata = {"frame": held_out.frames[k]}  # by which das3r gives it the light of those beside it
             camera.camera_to_worlds = torch.from_numpy(poses["carried"][k : k + 1]).float()
             static = torch.from_numpy(~dynamic[..., None]).float().to(pipeline.device)
             best = refined_pose(pipeline.model, camera, torch.from_numpy(target).to(pipeline.device), static)
@@ -169,6 +170,7 @@ def _render(job: Job, pipeline: Pipeline, held_out: HeldOut) -> None:
         views = []
         for k in range(len(at)):
             camera = cameras[k : k + 1]
+            camera.metadata = {"frame": held_out.frames[k]}  # by which das3r gives it the light of those beside it
             camera.camera_to_worlds = torch.from_numpy(c2w[k : k + 1]).float()
             views.append(render_camera(pipeline, camera))
         held_out.renders[name] = views
