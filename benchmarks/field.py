@@ -89,8 +89,8 @@ def clips(arguments: Arguments) -> list[Clip]:
     if arguments.data is not None:
         folder = arguments.output_dir / f"sets-{arguments.frames_of_sets}"
         found += [c for c in clips_of_sets(arguments.data, folder, arguments.frames_of_sets) if wanted(c.name)]
-    for source in SOURCES if arguments.field is not None else ():
-        if wanted(source.name):
+    for source in SOURCES:
+        if arguments.field is not None and wanted(source.name):
             found += make(
                 source, arguments.field, arguments.data, arguments.output_dir / "clips", arguments.frames_of_sets
             )

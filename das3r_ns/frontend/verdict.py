@@ -91,7 +91,8 @@ class Signs:
     def read(record: Mapping[str, Any]) -> Signs:
         """From what :meth:`record` gave, by this version or another."""
         known = {item.name for item in fields(Signs)}
-        return Signs(**{key: tuple(v) if isinstance(v, list) else v for key, v in record.items() if key in known})
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in record.items()}
+        return Signs(**{key: value for key, value in values.items() if key in known})
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ class FrameLight(nn.Module):
         frames: Number of each training frame in the video, ascending; 0, 1, 2, ... if None.
     """
 
+    measured: Float[Tensor, "N 3"]
+
     def __init__(self, log_gain: Float[Tensor, "N 3"], frames: Sequence[int] | None = None) -> None:
         super().__init__()
         self.register_buffer("measured", log_gain.float())

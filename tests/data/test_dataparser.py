@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,7 +50,7 @@ def make_outputs(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run, "load_or_estimate", fake)
 
     def make(split: str = "train", **settings: object) -> DataparserOutputs:
-        settings = {"data": demo_video.folder / "frames", "max_points": 5000} | settings
+        settings: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000} | settings
         return Das3rVideoDataParserConfig(**settings).setup().get_dataparser_outputs(split)  # pyright: ignore[reportArgumentType]
 
     make.asked = asked
@@ -248,9 +249,9 @@ def test_a_clip_that_is_not_solved_is_not_trained_on_unless_anyway(
     entry = cache.save_entry(tmp_path / "cache", "key", estimate, demo_video.images, 24.0, (160, 90))
     scene = run.PreparedScene(demo_video.folder, entry, open_clip(demo_video.folder / "frames"))
     monkeypatch.setattr(run, "load_or_estimate", lambda data, config, **kwargs: scene)
-    settings = {"data": demo_video.folder / "frames", "max_points": 5000}
+    settings: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000}
     with pytest.raises(Das3rError, match=r"Nothing fits\. Cut the clip\..*dataparser\.anyway True"):
         Das3rVideoDataParserConfig(**settings).setup().get_dataparser_outputs("train")
-    for allowed in ({"anyway": True}, {"require_cache": True}):  # the latter is how a trained run is opened
-        parser = Das3rVideoDataParserConfig(**settings, **allowed).setup()
+    for allowed in ("anyway", "require_cache"):  # the latter is how a trained run is opened
+        parser = Das3rVideoDataParserConfig(**settings | {allowed: True}).setup()
         assert len(parser.get_dataparser_outputs("train").image_filenames) == 12

@@ -62,6 +62,7 @@ def test_the_light_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.n
     assert save(tmp_path, estimate, images).estimate.light is None
     light = np.linspace(-0.3, 0.3, 3 * estimate.num_frames).reshape(-1, 3)
     entry = save(tmp_path / "lit", dataclasses.replace(estimate, light=light), images)
+    assert entry.estimate.light is not None
     np.testing.assert_array_equal(entry.estimate.light, light)
 
 

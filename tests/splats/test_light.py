@@ -59,7 +59,7 @@ def test_a_frame_held_out_has_the_light_of_those_beside_it() -> None:
 def test_a_brighter_light_of_all_frames_costs() -> None:
     light = FrameLight(torch.zeros(4, 3))
     with torch.no_grad():
-        light.log_gain += 0.1
+        light.log_gain.add_(0.1)
     assert light.prior() > 0.02
 
 
