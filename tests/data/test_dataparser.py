@@ -50,7 +50,7 @@ def make_outputs(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(run, "load_or_estimate", fake)
 
     def make(split: str = "train", **settings: object) -> DataparserOutputs:
-        settings: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000} | settings
+        settings = {"data": demo_video.folder / "frames", "max_points": 5000} | settings
         return Das3rVideoDataParserConfig(**settings).setup().get_dataparser_outputs(split)  # pyright: ignore[reportArgumentType]
 
     make.asked = asked
@@ -249,9 +249,10 @@ def test_a_clip_that_is_not_solved_is_not_trained_on_unless_anyway(
     entry = cache.save_entry(tmp_path / "cache", "key", estimate, demo_video.images, 24.0, (160, 90))
     scene = run.PreparedScene(demo_video.folder, entry, open_clip(demo_video.folder / "frames"))
     monkeypatch.setattr(run, "load_or_estimate", lambda data, config, **kwargs: scene)
-    settings: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000}
+    given: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000}
     with pytest.raises(Das3rError, match=r"Nothing fits\. Cut the clip\..*dataparser\.anyway True"):
-        Das3rVideoDataParserConfig(**settings).setup().get_dataparser_outputs("train")
+        Das3rVideoDataParserConfig(**given).setup().get_dataparser_outputs("train")
     for allowed in ("anyway", "require_cache"):  # the latter is how a trained run is opened
-        parser = Das3rVideoDataParserConfig(**settings | {allowed: True}).setup()
+        options: dict[str, Any] = given | {allowed: True}
+        parser = Das3rVideoDataParserConfig(**options).setup()
         assert len(parser.get_dataparser_outputs("train").image_filenames) == 12
