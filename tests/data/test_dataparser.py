@@ -48,6 +48,7 @@ def make_outputs(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return run.PreparedScene(data, entry, open_clip(doubled))
 
     monkeypatch.setattr(run, "load_or_estimate", fake)
+    monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / "cache"] * 2)
 
     def make(split: str = "train", **settings: object) -> DataparserOutputs:
         settings = {"data": demo_video.folder / "frames", "max_points": 5000} | settings
