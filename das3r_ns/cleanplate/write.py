@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -43,12 +43,15 @@ OPAQUE = 0.5
 PIXEL_MEMORY = 160
 """Bytes for each pixel of a plate that is put together."""
 
+Fixed = Literal["keep", "remove"]
+"""What is fixed to the camera (a bonnet, a logo) stays in the plates, or gives way to the scene as what moves does."""
+
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class PlateSettings:
-    """What to do with what no frame ever saw."""
+    """What to do with what no frame ever saw, and what else to write."""
 
     fill_holes: bool = False
     """Paint holes with their surroundings (OpenCV's inpainting) instead of flat grey."""
@@ -58,6 +61,8 @@ class PlateSettings:
     """Also write what moves, cut out."""
     image_format: ImageFormat = "png"
     """Of the pictures."""
+    fixed: Fixed = "keep"
+    """What becomes of what is fixed to the camera."""
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,8 @@ def write_clean_plates(
                 shown[number] = (names[number], frame, plate.image)
             return plate
 
+        kept = scene.video.fixed_as_filmed() if settings.fixed == "keep" else None
+
         def rendered() -> Iterator[tuple[Any, ...]]:
             for number, frame in enumerate(scene.frames()):
                 outputs, weight = scene.render_as_filmed(number), scene.static_weight_as_filmed(number)
@@ -267,7 +274,7 @@ def write_clean_plates(
                 if views.lens is not None:
                     # Never trained there: the render cannot tell, and the front end's mask goes on as at the edge.
                     replaced = np.where(views.lens.beyond, weight < MASK_THRESHOLD, replaced)
-                yield number, frame, outputs, replaced
+                yield number, frame, outputs, replaced if kept is None else replaced & ~kept
 
         def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
             for number, plate in enumerate(_side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height))):

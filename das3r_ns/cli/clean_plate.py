@@ -28,6 +28,8 @@ class CleanPlateCommand:
     foreground: bool = False
     """Also write foreground/: what moves as RGBA pictures, with a soft matte and the background taken out of its
     colours. Over the clean plate it gives the frame back."""
+    fixed: Literal["keep", "remove"] = "keep"
+    """What is fixed to the camera (a bonnet, a logo, a clock) stays in the plates, or is replaced by the scene."""
     image_format: Literal["png", "exr"] = "png"
     """Of all pictures. exr: 16-bit half floats, linear light; needs `pip install 'das3r-ns[exr]'`."""
 
@@ -43,7 +45,7 @@ class CleanPlateCommand:
         check_image_format(self.image_format)
         progress = Progress()
         scene = TrainedScene.open(self.load_config)
-        settings = PlateSettings(self.fill_holes, self.strict_holes, self.foreground, self.image_format)
+        settings = PlateSettings(self.fill_holes, self.strict_holes, self.foreground, self.image_format, self.fixed)
         write_clean_plates(scene, self.output_dir, settings, progress)
         progress.say(f"{self.output_dir} holds the clean plates (frames/, clean.mp4), render/, holes/ and sources/.")
         progress.say(f"At a glance: {self.output_dir / 'before-after.html'}.")

@@ -16,8 +16,9 @@ class MasksCommand:
     """Find what moves in a video, its cameras and its depth, and write them as pictures and text.
 
     Writes masks/ (255 = moves), soft/ (16-bit probability), depth/ (pictures), poses.txt (camera-to-world, OpenCV
-    axes), intrinsics.json and points.ply; and to judge them by: contact_sheet.png, trajectory.png and overlay.mp4. What
-    was computed before is read from the cache, also with another threshold or dilation.
+    axes), intrinsics.json and points.ply, and fixed.png where something is fixed to the camera (255); and to judge them
+    by: contact_sheet.png, trajectory.png and overlay.mp4. What was computed before is read from the cache, also with
+    another threshold or dilation.
     """
 
     data: Path

@@ -277,7 +277,7 @@ def nerfstudio_poses(estimate: SceneEstimate) -> tuple[Float[Tensor, "N 3 4"], F
 
 def scene_scale(estimate: SceneEstimate) -> float:
     """Factor after which the static scene lies at least NEAR_DEPTH and, in the median, MEDIAN_DEPTH away."""
-    counts = (estimate.confidence > 0) & (estimate.dynamic_probability < 0.5)
+    counts = (estimate.confidence > 0) & (estimate.not_static < 0.5)
     depth = estimate.depth[counts] if counts.any() else estimate.depth
     near, median = np.percentile(depth, [1, 50])
     return float(max(NEAR_DEPTH / near, MEDIAN_DEPTH / median))

@@ -50,7 +50,7 @@ def static_files(
     """Static weight and mask of every frame, written at the first call.
 
     Args:
-        estimate: Whose dynamic probability.
+        estimate: Whose dynamic probability, and what is fixed to the camera.
         fingerprint: :func:`estimate_fingerprint` of it.
         cache_dir: Folder to keep them in.
         dilation: See :func:`static_weight`.
@@ -64,7 +64,7 @@ def static_files(
         with cache.writing(folder, 3 * size[0] * size[1] * estimate.num_frames) as temporary:
             (temporary / "weights").mkdir()
             (temporary / "masks").mkdir()
-            for index, probability in enumerate(estimate.dynamic_probability):
+            for index, probability in enumerate(estimate.not_static):
                 weight = static_weight(probability, dilation, size)
                 mask = np.where(weight >= MASK_THRESHOLD, 255, 0).astype(np.uint8)
                 _write_png(temporary / "weights" / f"{index:05d}.png", np.rint(weight * 65535).astype(np.uint16))

@@ -64,7 +64,7 @@ def static_surface(estimate: SceneEstimate) -> Surface:
         depth, k = estimate.depth[frame].astype(np.float64), estimate.intrinsics[frame]
         points = unproject(centres, depth, k)
         inverse, good = 1 / depth, estimate.confidence[frame] > 0.5
-        good &= estimate.dynamic_probability[frame] < 0.5
+        good &= estimate.not_static[frame] < 0.5
         keep, tangents = good[inner], []
         for axis in (0, 1):
             (p0, i0, g0), (p1, i1, g1) = (

@@ -159,7 +159,7 @@ def _point(scene: TrainedScene, frame: int, x: float, y: float) -> Float[np.ndar
         pixel, size = lens.to_pinhole(pixel), lens.pinhole_size
     pixel = pixel * [estimate.width / size[0], estimate.height / size[1]]
     column, row = np.clip(np.floor(pixel).astype(int), 0, [estimate.width - 1, estimate.height - 1])
-    if estimate.dynamic_probability[frame, row, column] >= 0.5:
+    if estimate.not_static[frame, row, column] >= 0.5:
         raise Das3rError(
             f"The pixel {x:g},{y:g} of frame {frame} shows something that moves (--scale-by), so that its depth is not "
             "known. Take pixels of the static scene."

@@ -68,6 +68,9 @@ class FrontEndConfig:
     masks_dir: Path | None = None
     """Folder of your masks, named like the frames, or one picture for all frames; if None, the folder masks in or
     beside that of the frames."""
+    fixed_mask: Path | None = None
+    """Picture of what is fixed to the camera (white: the car's bonnet, a logo), of the shape of the frames; a black one
+    where nothing is. If None, it is found."""
     known_focal: float | None = None
     """Focal in pixels of the video, where you know it; it is kept."""
     known_poses: Path | None = None

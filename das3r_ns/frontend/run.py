@@ -10,14 +10,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.fixed import find_fixed
 from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
-from das3r_ns.frontend.known.knowledge import Knowledge, find_knowledge, lens_message
+from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
 from das3r_ns.frontend.undistorted import UndistortedClip
 from das3r_ns.frontend.verdict import Verdict, judge, signs_of
@@ -106,6 +108,12 @@ class PreparedScene:
         if self.lens is None:
             return cv2.resize(picture, self.original_size, interpolation=interpolation)
         return self.lens.distorted_picture(picture, interpolation)
+
+    def fixed_as_filmed(self) -> Bool[np.ndarray, "h w"] | None:
+        """What is fixed to the camera, at the size and in the geometry of the video; None = nothing."""
+        if self.estimate.fixed is None:
+            return None
+        return self.as_filmed(self.estimate.fixed.astype(np.float32)) >= 0.5
 
     def lenses(self) -> list[Lens] | None:
         """The lens of every frame at the size of the video; see :meth:`SceneEstimate.lenses`."""
@@ -238,9 +246,9 @@ def _estimate(
     if clip.lost:
         progress.say(f"{clip.path} is damaged: frames that cannot be decoded are left out ({listed(clip.lost)}).")
         names = [name for index, name in zip(clip.indices, names, strict=True) if index not in clip.lost]
-    known = knowledge.load(names, size, progress.say)
+    known = _with_fixed(knowledge.load(names, size, progress.say), images, config, progress)
     if own is not None:
-        registered = register(clip, own.estimate.dynamic_probability, knowledge.known_focal, root, progress)
+        registered = register(clip, own.estimate.not_static, knowledge.known_focal, root, progress)
         known = hold(known, registered, own.estimate, clip.size, progress.say)
         known = dataclasses.replace(known, undistorted=True)
     front_end = FRONT_ENDS[choice.name]
@@ -258,6 +266,10 @@ def _estimate(
         estimate = dataclasses.replace(estimate, lens=lens)
         progress.say(lens_message(lens))
         images = lens.at(size).undistorted(images, cv2.INTER_CUBIC)
+        if known.fixed is not None:
+            fixed = lens.at(size).undistorted_picture(known.fixed.astype(np.float32)) >= 0.5
+            known = dataclasses.replace(known, fixed=fixed)
+    estimate = dataclasses.replace(estimate, fixed=known.fixed)
     provenance = {
         **estimate.provenance,
         "front_end": choice.name,
@@ -266,6 +278,7 @@ def _estimate(
         "das3r_version": __version__,
         "settings": {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(config).items()},
         **({"known": known.provenance} if known.provenance else {}),
+        **({} if known.fixed is None else {"fixed_share": round(float(known.fixed.mean()), 4)}),
         "seconds": {stage: round(seconds, 2) for stage, seconds in progress.seconds.items()},
         "messages": list(progress.messages),
     }
@@ -274,6 +287,22 @@ def _estimate(
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
     return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, knowledge.clip.size)
+
+
+def _with_fixed(
+    known: Known, images: UInt8[np.ndarray, "N H W 3"], config: FrontEndConfig, progress: Progress
+) -> Known:
+    """What is known, and what is fixed to the camera, found where the user has not said it."""
+    if config.fixed_mask is None:
+        with progress.stage("What is fixed to the camera"):
+            known = dataclasses.replace(known, fixed=find_fixed(images))
+    if known.fixed is not None:
+        progress.say(
+            f"{100 * known.fixed.mean():.1f} % of the picture is fixed to the camera (a bonnet, a logo, a clock): it "
+            "is left out of cameras and training, and does not count as moving. If that is wrong, give a picture of it "
+            "(--fixed-mask), black where nothing is fixed."
+        )
+    return known
 
 
 def _undistorted(clip: Clip, lens: Lens | None) -> Clip:

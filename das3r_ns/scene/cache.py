@@ -164,6 +164,7 @@ def save_entry(
     target = root / key
     with writing(target, estimate_bytes(estimate.num_frames, estimate.height, estimate.width)) as temporary:
         arrays = {name: getattr(estimate, name).astype(kind) for name, kind in STORED_TYPES.items()}
+        arrays |= {} if estimate.fixed is None else {"fixed": estimate.fixed}
         with (temporary / ESTIMATE).open("wb") as file:
             np.savez(file, **arrays)
         write_frames(temporary / FRAMES, images)
@@ -197,6 +198,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
         # Opened here, for np.load forgets to close a file that turns out not to be an archive.
         with (directory / ESTIMATE).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in STORED_TYPES}
+            fixed = stored["fixed"] if "fixed" in stored.files else None
         for name in ("confidence", "dynamic_probability"):
             arrays[name] = arrays[name].astype(np.float32)
         estimate = SceneEstimate(
@@ -205,6 +207,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             provenance=scene["provenance"],
             lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
             light=np.array(scene["light"], dtype=np.float64) if "light" in scene else None,
+            fixed=fixed,
             **arrays,
         )
         width, height = scene["original_size"]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
@@ -54,6 +55,9 @@ class SceneEstimate:
     ``size`` may be any size of the video's picture."""
     light: Float[np.ndarray, "N 3"] | None = None
     """Logarithm of the gain of each frame's colours against the middle of the clip, float64; None = steady light."""
+    fixed: Bool[np.ndarray, "H W"] | None = None
+    """Which pixels show what is fixed to the camera (a bonnet, a logo): neither static nor moving, and no part of the
+    scene; None = none do."""
     provenance: dict[str, Any] = field(default_factory=dict)
     """Front end, version, settings, seconds per stage and what was said to the user; JSON values only."""
 
@@ -70,6 +74,8 @@ class SceneEstimate:
                 raise ValueError(f"SceneEstimate.{name} has shape {getattr(self, name).shape}, expected {shape}")
         if self.light is not None and self.light.shape != (n, 3):
             raise ValueError(f"SceneEstimate.light has shape {self.light.shape}, expected {(n, 3)}")
+        if self.fixed is not None and self.fixed.shape != (h, w):
+            raise ValueError(f"SceneEstimate.fixed has shape {self.fixed.shape}, expected {(h, w)}")
         if len(self.frame_names) != n:
             raise ValueError(f"SceneEstimate.frame_names holds {len(self.frame_names)} names for {n} frames")
         for item in dataclasses.fields(self):
@@ -87,6 +93,11 @@ class SceneEstimate:
         lens = self.lens.at(size)
         matrices = resize_intrinsics(self.intrinsics, (self.width, self.height), lens.pinhole_size)
         return [lens.seen_with(k) for k in matrices]
+
+    @cached_property
+    def not_static(self) -> Float[np.ndarray, "N H W"]:
+        """Dynamic probability, and 1 where a pixel is fixed to the camera: neither shows the static scene."""
+        return self.dynamic_probability if self.fixed is None else np.maximum(self.dynamic_probability, self.fixed)
 
     @property
     def num_frames(self) -> int:

@@ -77,7 +77,7 @@ def fused_points(
     passes = [(view, view.stays & view.measured, 1.0) for view in views]
     passes += [(view, view.stays & ~view.measured, guess_spacing) for view in views]
     if keep_dynamic:
-        passes += [(view, ~view.stays, SPARSE) for view in views]
+        passes += [(view, view.moves, SPARSE) for view in views]
 
     def fuse(cell: float) -> tuple[_Cloud, int]:
         """The cloud at this spacing, and how many passes the budget has room for."""
@@ -120,6 +120,8 @@ def per_pixel_points(
     confident = estimate.confidence[chosen] > 0
     if not confident.any():
         confident = np.ones_like(confident)
+    if estimate.fixed is not None:
+        confident &= ~estimate.fixed
     step = 1
     while int(confident[:, ::step, ::step].sum()) > max_points:
         step += 1
@@ -135,7 +137,7 @@ def per_pixel_points(
     return SeedPoints(
         xyz=np.concatenate(xyz).astype(np.float32),
         rgb=images[source],
-        staticness=(1.0 - estimate.dynamic_probability[source])[:, None].astype(np.float32),
+        staticness=(1.0 - estimate.not_static[source])[:, None].astype(np.float32),
         pixel=pixel.astype(np.int64),
     )
 
@@ -154,19 +156,21 @@ class _View:
     static: Float[np.ndarray, "H W"]
     image: UInt8[np.ndarray, "H W 3"]
     stays: Bool[np.ndarray, "H W"]
+    moves: Bool[np.ndarray, "H W"]
     measured: Bool[np.ndarray, "H W"]
     intrinsics: Float[np.ndarray, "3 3"]
     c2w: Float[np.ndarray, "4 4"]
 
     @classmethod
     def of(cls, estimate: SceneEstimate, images: UInt8[np.ndarray, "N H W 3"], frame: int) -> _View:
-        static = 1.0 - estimate.dynamic_probability[frame]
+        static = 1.0 - estimate.not_static[frame]
         return cls(
             depth=estimate.depth[frame],
             confidence=estimate.confidence[frame],
             static=static,
             image=images[frame],
             stays=static >= STATIC,
+            moves=(static < STATIC) & (True if estimate.fixed is None else ~estimate.fixed),
             measured=estimate.confidence[frame] >= MEASURED,
             intrinsics=estimate.intrinsics[frame],
             c2w=estimate.c2w_cv[frame],

@@ -190,7 +190,7 @@ class TrainedScene:
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
         """Static weight that the run was trained with (1 = static), at ``size``."""
-        return static_weight(self.video.estimate.dynamic_probability[frame], self.parser.config.mask_dilation, size)
+        return static_weight(self.video.estimate.not_static[frame], self.parser.config.mask_dilation, size)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """The frames as the video has them, RGB, one after the other.

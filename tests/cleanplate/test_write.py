@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,18 @@ def test_a_folder_of_the_users_is_left_alone(scene: KnownScene, tmp_path: Path) 
     with pytest.raises(Das3rError, match="left alone"):
         write_clean_plates(scene, tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name in ("mine.txt", "frames")] == ["mine.txt"]
+
+
+def test_what_is_fixed_to_the_camera_stays_unless_it_is_to_go(scene: KnownScene, demo_video, tmp_path: Path) -> None:
+    fixed = np.zeros((90, 160), bool)
+    fixed[70:, 20:90] = True
+    estimate = dataclasses.replace(scene.video.estimate, fixed=fixed)
+    entry = dataclasses.replace(scene.video.entry, estimate=estimate)
+    scene.parser.prepared = dataclasses.replace(scene.video, entry=entry)
+    for how in ("keep", "remove"):
+        write_clean_plates(scene, tmp_path / how, PlateSettings(fixed=how))
+    for number, frame in enumerate(demo_video.images):
+        kept, removed = (read(tmp_path / f"{how}/frames/{number:05d}.png") for how in ("keep", "remove"))
+        np.testing.assert_array_equal(kept[fixed], frame[fixed])
+        assert (read(tmp_path / f"remove/sources/{number:05d}.png")[fixed] > 0).all()
+        assert np.abs(removed.astype(float) - scene.clean[number])[fixed].mean() < 6

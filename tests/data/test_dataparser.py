@@ -22,12 +22,13 @@ from das3r_ns.data.dataparser import (
     scene_scale,
     split_frames,
 )
+from das3r_ns.data.training_data import estimate_fingerprint, static_files
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
 from das3r_ns.frontend.verdict import Doubt, Verdict
 from das3r_ns.scene import cache
 from das3r_ns.scene import geometry as geo
-from das3r_ns.scene.static_weight import static_weight
+from das3r_ns.scene.static_weight import read_static_weight, static_weight
 from das3r_ns.splats.camera import view_matrix
 from das3r_ns.video import open_clip
 
@@ -189,6 +190,17 @@ def test_masks_are_white_where_static_and_movers_are_grown(demo_video, make_outp
     grown = cv2.dilate(moving.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))) > 0
     np.testing.assert_array_equal(mask == 0, grown)
     np.testing.assert_array_equal(weight == 65535, ~grown)
+
+
+def test_what_is_fixed_to_the_camera_has_no_weight(demo_video, tmp_path: Path) -> None:
+    fixed = np.zeros((90, 160), bool)
+    fixed[70:] = True
+    estimate = dataclasses.replace(demo_video.estimate, fixed=fixed)
+    assert estimate_fingerprint(estimate) != estimate_fingerprint(demo_video.estimate)
+    files = static_files(estimate, "fixed", tmp_path, 1, (160, 90))
+    for weight, mask in zip(files.weights, files.masks, strict=True):
+        assert not read_static_weight(weight)[70:].any()
+        assert not cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)[70:].any()
 
 
 def test_the_static_weight_is_soft() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jaxtyping import Bool, UInt8
 
-from das3r_ns.frontend.fixed import find_fixed
+from das3r_ns.frontend.fixed import find_fixed, painted_over
 
 SIZE = (320, 180)
 
@@ -127,3 +127,15 @@ def test_nothing_is_fixed_on_a_tripod_whatever_passes_by() -> None:
 
 def test_a_clip_of_two_frames_has_nothing_fixed() -> None:
     assert find_fixed(passing((8.0, 0.0), 2)) is None
+
+
+def test_what_is_fixed_is_painted_with_the_colours_around() -> None:
+    frames = np.full((2, 60, 80, 3), (200, 100, 50), np.uint8)
+    fixed = np.zeros((60, 80), bool)
+    fixed[40:] = fixed[10:14, 5:70] = True
+    frames[:, fixed] = 0
+    frames[1, :30] = 20
+    painted = painted_over(frames, fixed)
+    np.testing.assert_array_equal(painted[:, ~fixed], frames[:, ~fixed])
+    assert np.abs(painted[0].astype(int) - (200, 100, 50)).max() <= 2
+    assert np.abs(painted[1, 10:14].astype(int) - 20).max() <= 2

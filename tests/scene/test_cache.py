@@ -73,6 +73,17 @@ def test_the_lens_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.nd
     assert entry.estimate.lens == lens
 
 
+def test_what_is_fixed_is_kept_and_entries_without_it_have_nothing(
+    tmp_path: Path, estimate: SceneEstimate, images: np.ndarray
+) -> None:
+    fixed = np.zeros((20, 30), bool)
+    fixed[15:] = True
+    entry = save(tmp_path, dataclasses.replace(estimate, fixed=fixed), images)
+    assert entry.estimate.fixed is not None and entry.estimate.fixed.dtype == bool
+    np.testing.assert_array_equal(entry.estimate.fixed, fixed)
+    assert save(tmp_path / "old", estimate, images).estimate.fixed is None
+
+
 def test_round_trip_is_exact(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
     saved = save(tmp_path, estimate, images)
     loaded = cache.load_entry(tmp_path / KEY, KEY)

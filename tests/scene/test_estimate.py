@@ -34,3 +34,15 @@ def test_every_frame_has_a_name(demo_video) -> None:
     with pytest.raises(ValueError, match="frame_names"):
         dataclasses.replace(demo_video.estimate, frame_names=["only one"])
     assert isinstance(demo_video.estimate, SceneEstimate)
+
+
+def test_what_is_fixed_is_not_static_and_does_not_move(demo_video) -> None:
+    estimate = demo_video.estimate
+    assert estimate.not_static is estimate.dynamic_probability
+    fixed = np.zeros((90, 160), bool)
+    fixed[80:] = True
+    held = dataclasses.replace(estimate, fixed=fixed)
+    assert (held.not_static[:, 80:] == 1).all()
+    np.testing.assert_array_equal(held.not_static[:, :80], estimate.dynamic_probability[:, :80])
+    with pytest.raises(ValueError, match="fixed"):
+        dataclasses.replace(estimate, fixed=fixed[:-1])

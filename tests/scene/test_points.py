@@ -138,3 +138,19 @@ def test_per_pixel_points_thin_to_a_lattice_and_survive_a_guess_everywhere(demo_
     assert points.pixel is not None
     assert set(points.pixel[:, 1]) == set(range(0, 90, 2))
     assert len(points.xyz) == 12 * 45 * 80
+
+
+@pytest.mark.parametrize("keep_dynamic", [False, True])
+def test_what_is_fixed_to_the_camera_seeds_nothing(demo_video, keep_dynamic: bool) -> None:
+    fixed = np.zeros((90, 160), bool)
+    fixed[:, :80] = True
+    # Magenta, so that a point of it would be known anywhere.
+    images = demo_video.images.copy()
+    images[:, fixed] = (255, 0, 255)
+    estimate = dataclasses.replace(demo_video.estimate, fixed=fixed)
+    for points in (
+        fused_points(estimate, images, ALL, 20_000, keep_dynamic),
+        per_pixel_points(estimate, images, ALL, 20_000),
+    ):
+        assert len(points.xyz) > 1000
+        assert not (points.rgb == (255, 0, 255)).all(axis=1).any()

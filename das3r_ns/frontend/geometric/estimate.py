@@ -8,10 +8,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from threadpoolctl import threadpool_limits
 
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.fixed import painted_over
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
@@ -73,6 +74,8 @@ def estimate(
     """
     known = known or Known()
     count, height, width = images.shape[:3]
+    if known.fixed is not None:
+        images = painted_over(images, known.fixed)
     pairs = strided_pairs(count, STRIDES)
     flow_images = shrink(images, FLOW_LONG_SIDE)
     with progress.stage("Optical flow", len(pairs)) as advance:
@@ -83,35 +86,38 @@ def estimate(
         progress.say(described(light))
         images, flow_images = evenly_lit(images, light), evenly_lit(flow_images, light)
     cameras = known.bundle_settings(flow_size)
+    world = known.fixed_weight(flow_size, count)
     departures: tuple[Departure, ...] = ("zooms",) if known.undistorted else ("zooms", "bends")
     with progress.stage("Cameras"):
-        first = bundle_adjust(flows, known.static_weight(flow_size), departures=departures, **cameras)
+        first = bundle_adjust(flows, known.static_weight(flow_size, count), departures=departures, **cameras)
     if first.bend is not None:
         lens = Lens.central(flow_size, first.focal, *first.bend).at((width, height))
         return _straightened(lens, images, names, config, progress, known, full_size)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
-        dynamic, result = known.masks, first
+        dynamic, result = known.with_masks(known.masks), first
     else:
         with progress.stage("Depth", 2 * count) as advance:
-            rigid = _rigid_prediction(first, flows, flow_images, advance)
+            rigid = _rigid_prediction(first, flows, flow_images, world, advance)
         with progress.stage("What moves", count) as advance:
             evidence = motion_evidence(images, flows, rigid, advance)
         dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
         dynamic = known.with_masks(dynamic)
         with progress.stage("Cameras"):
-            stays = static_weight(dynamic, flow_size)
+            stays = static_weight(known.not_static(dynamic), flow_size)
             result = bundle_adjust(flows, stays, initial=first, departures=("zooms",), **cameras)
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         frames = iter(images) if full_size is None else full_size()
         with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
-            stays = static_weight(dynamic, flow_size)
+            stays = static_weight(known.not_static(dynamic), flow_size)
             points = adjust_on_points(result, flows, frames, stays, cameras.get("known_focal"), advance)
         progress.say(points.message)
         result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
-        depth, confidence = dense_depth(flows, result, images, static_weight(dynamic, flow_size), advance)
+        depth, confidence = dense_depth(
+            flows, result, images, static_weight(known.not_static(dynamic), flow_size), advance
+        )
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
     for message in result.messages:
         progress.say(message)
@@ -152,7 +158,10 @@ def _straightened(
             yield lens.at((image.shape[1], image.shape[0])).undistorted_picture(image, cv2.INTER_CUBIC)
 
     masks = None if known.masks is None else lens.undistorted(known.masks)
-    straight = replace(known, masks=masks, size=lens.pinhole_size, undistorted=True)
+    fixed = known.fixed
+    if fixed is not None:
+        fixed = lens.undistorted_picture(fixed.astype(np.float32)) >= 0.5
+    straight = replace(known, masks=masks, fixed=fixed, size=lens.pinhole_size, undistorted=True)
     pictures = lens.undistorted(images, cv2.INTER_CUBIC)
     scene = estimate(pictures, names, config, progress, straight, straight_full_size)
     return replace(scene, lens=lens)
@@ -186,32 +195,39 @@ def _with_stereo(
     count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
     dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
     with progress.stage("Stereo", count) as advance:
-        certain = 1.0 - dynamic if evidence is None else None
+        certain = known.fixed_weight((scene.width, scene.height), count)
+        if evidence is None:
+            certain = 1.0 - known.not_static(dynamic)
         matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
     if matches is None:
         return scene
     if evidence is not None and not scene.provenance["refined"]:
         with progress.stage("Depth", count) as advance:
-            depth, confidence = matches.depth(on_frame=advance)
+            depth, confidence = matches.depth(known.fixed_weight((scene.width, scene.height), count), advance)
         matched = RigidPrediction(
             depth=1.0 / resized(1.0 / depth, flow_size),
             reliability=resized(confidence, flow_size),
             intrinsics=geo.resize_intrinsics(scene.intrinsics, (scene.width, scene.height), flow_size),
             c2w_cv=scene.c2w_cv,
         )
+        hidden = known.not_static(dynamic)
         with progress.stage("Second look", ROUNDS * count) as advance:
-            dynamic = look_again(images, flow_images, flows, evidence, matched, dynamic, config.stopped, advance)
+            dynamic = look_again(images, flow_images, flows, evidence, matched, hidden, config.stopped, advance)
         dynamic = known.with_masks(dynamic)
     with progress.stage("Depth", count) as advance:
-        depth, confidence = matches.depth(1.0 - dynamic, advance)
+        depth, confidence = matches.depth(1.0 - known.not_static(dynamic), advance)
     return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)
 
 
 def _rigid_prediction(
-    bundle: BundleResult, flows: PairFlows, flow_images: UInt8[np.ndarray, "N H W 3"], on_frame: Callable[[], None]
+    bundle: BundleResult,
+    flows: PairFlows,
+    flow_images: UInt8[np.ndarray, "N H W 3"],
+    world: Float[np.ndarray, "N H W"] | None,
+    on_frame: Callable[[], None],
 ) -> RigidPrediction:
     """What a static world would look like, at the resolution of the flow."""
-    depth, confidence = dense_depth(flows, bundle, flow_images, on_frame=on_frame)
+    depth, confidence = dense_depth(flows, bundle, flow_images, world, on_frame)
     return RigidPrediction(
         depth=depth,
         reliability=confidence,

@@ -9,12 +9,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.cameras import CameraFile, LensFile, read_cameras, read_lens
-from das3r_ns.frontend.known.masks import GivenMasks, find_masks, masks_beside, read_masks
+from das3r_ns.frontend.known.masks import GivenMasks, find_masks, masks_beside, read_fixed, read_masks
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens
 from das3r_ns.video.clip import Clip
@@ -50,16 +50,32 @@ class Known:
     """
     provenance: dict[str, Any] = field(default_factory=dict)
     """Where it comes from; empty where nothing is known."""
+    fixed: Bool[np.ndarray, "H W"] | None = None
+    """What is fixed to the camera, found or given; None = nothing."""
 
-    def static_weight(self, size: tuple[int, int]) -> Float[np.ndarray, "N h w"] | None:
-        """1 - dynamic probability of the masks at another size (width, height); None without masks."""
-        return None if self.masks is None else static_weight(np.nan_to_num(self.masks, nan=0.0), size)
+    def static_weight(self, size: tuple[int, int], count: int) -> Float[np.ndarray, "N h w"] | None:
+        """1 - dynamic probability of the masks of N = ``count`` frames at another size (width, height), and 0 for what
+        is fixed to the camera; None where nothing is known of either."""
+        if self.masks is None:
+            return self.fixed_weight(size, count)
+        return static_weight(self.not_static(np.nan_to_num(self.masks, nan=0.0)), size)
+
+    def fixed_weight(self, size: tuple[int, int], count: int) -> Float[np.ndarray, "N h w"] | None:
+        """0 for what is fixed to the camera, else 1, for N = ``count`` frames at another size (width, height)."""
+        if self.fixed is None:
+            return None
+        return np.repeat(static_weight(self.fixed[None].astype(np.float32), size), count, axis=0)
+
+    def not_static(self, dynamic: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
+        """A dynamic probability, with 1 for what is fixed to the camera."""
+        return dynamic if self.fixed is None else np.maximum(dynamic, self.fixed.astype(np.float32))
 
     def with_masks(self, predicted: Float[np.ndarray, "N H W"]) -> Float[np.ndarray, "N H W"]:
-        """Dynamic probability: the larger of the given and the predicted one, where both are wanted."""
-        if self.masks is None:
-            return predicted
-        return np.fmax(predicted, self.masks) if self.joins else self.masks
+        """Dynamic probability: the larger of the given and the predicted one, where both are wanted; 0 for what is
+        fixed to the camera."""
+        if self.masks is not None:
+            predicted = np.fmax(predicted, self.masks) if self.joins else self.masks
+        return predicted if self.fixed is None else np.where(self.fixed, np.float32(0), predicted)
 
     def bundle_settings(self, size: tuple[int, int]) -> dict[str, Any]:
         """Keyword arguments of ``bundle_adjust`` for flow of this size (width, height)."""
@@ -102,6 +118,8 @@ class Knowledge:
         settings: dict[str, Any] = {}
         if self.masks is not None:
             settings["masks"] = [self.config.masks, self.masks.content_hash]
+        if self.config.fixed_mask is not None:
+            settings["fixed_mask"] = file_digest(self.config.fixed_mask).hex()
         if self.config.known_focal is not None:
             settings["known_focal"] = self.config.known_focal
         if self.cameras is not None:
@@ -157,6 +175,8 @@ class Knowledge:
                     f"{unused} is not used. If it holds masks (white = moves), --masks given puts them in place of "
                     "what is found to move, and --masks joined adds them to it."
                 )
+        if self.config.fixed_mask is not None:
+            lines.append(f"Fixed to the camera: what is white in {self.config.fixed_mask}.")
         if self.config.refine_masks != "none" and not self.refines:
             lines.append("Given masks are used as they are: --refine-masks is for those that are found.")
         if self.cameras is not None:
@@ -190,6 +210,11 @@ class Knowledge:
             masks = read_masks(self.masks, size, say)[: len(names)]
             masks = masks if lens is None else lens.undistorted(masks)
             provenance["masks"] = {"folder": str(self.masks.folder), "how": self.config.masks}
+        fixed = None
+        if self.config.fixed_mask is not None:
+            fixed = read_fixed(self.config.fixed_mask, size)
+            fixed = fixed if lens is None else lens.undistorted_picture(fixed)
+            provenance["fixed"] = str(self.config.fixed_mask)
         if self.known_focal is not None:
             intrinsics = geo.pinhole(self.known_focal, *full_size)
             if self.lens is not None and self.lens_file is not None:
@@ -215,7 +240,16 @@ class Knowledge:
         if intrinsics is not None:
             intrinsics = geo.resize_intrinsics(intrinsics, full_size, pinhole_size)
         undistorted = self.lens is not None or self.lens_file is not None or self.cameras is not None
-        return Known(masks, self.config.masks == "joined", intrinsics, c2w_cv, pinhole_size, undistorted, provenance)
+        return Known(
+            masks=masks,
+            joins=self.config.masks == "joined",
+            intrinsics=intrinsics,
+            c2w_cv=c2w_cv,
+            size=pinhole_size,
+            undistorted=undistorted,
+            provenance=provenance,
+            fixed=fixed >= 0.5 if fixed is not None and (fixed >= 0.5).any() else None,
+        )
 
 
 def lens_message(lens: Lens) -> str:
@@ -241,6 +275,8 @@ def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
             f"Masks were named ({config.masks_dir}) but are not to be used. Add --masks given to put them in place of "
             "what is found to move, or --masks joined to add them to it."
         )
+    if config.fixed_mask is not None:
+        read_fixed(config.fixed_mask, clip.size)  # said before anything slow runs
     if config.known_focal is not None:
         _check_focal(config.known_focal, clip.size, "--known-focal")
     if config.known_poses is not None and config.cameras == "colmap":

@@ -181,3 +181,34 @@ def read_masks(
             "meant the static parts, swap black and white."
         )
     return probability
+
+
+def read_fixed(file: Path, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """What is fixed to the camera as the user's picture has it: 1 where it is white, 0 where it is black.
+
+    Args:
+        file: The picture, of any size.
+        size: Width and height wanted, of the shape of the frames.
+
+    Raises:
+        Das3rError: It is not there, cannot be read, belongs to another picture, or leaves nothing of the world.
+    """
+    if not file.is_file():
+        raise Das3rError(
+            f"The picture of what is fixed to the camera, {file} (--fixed-mask), does not exist or is a folder. Name "
+            "one picture, white where the camera's own things are seen; or leave it out, and they are found."
+        )
+    image = read_image(file).max(axis=-1).astype(np.float32) / 255
+    height, width = image.shape
+    if abs(width * size[1] / (height * size[0]) - 1) > SAME_SHAPE:
+        raise Das3rError(
+            f"The picture of what is fixed to the camera, {file} (--fixed-mask), is {width} x {height} pixels, another "
+            f"shape than the frames ({size[0]} x {size[1]}): draw it over one of them."
+        )
+    fixed = cv2.resize(image, size, interpolation=cv2.INTER_AREA if size[0] < width else cv2.INTER_LINEAR)
+    if (fixed >= 0.5).mean() > 1 - LEAST_STATIC:
+        raise Das3rError(
+            f"The picture of what is fixed to the camera, {file} (--fixed-mask), is white all over: nothing of the "
+            "world would be left. White is what the camera carries with it, black the world."
+        )
+    return fixed

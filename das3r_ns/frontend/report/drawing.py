@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from das3r_ns.scene.binary_masks import MOVES
 
 TINT = (255, 40, 40)
+FIXED = (0, 170, 255)
 OUTLINE = (255, 255, 255)
 
 MOST_CELLS, FEWEST_CELLS = 16, 12
@@ -45,6 +46,7 @@ def overlay(
     probability: Float[np.ndarray, "H W"],
     mask: Bool[np.ndarray, "h w"] | None = None,
     thickness: int = 1,
+    fixed: Bool[np.ndarray, "H W"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The frame with what moves tinted by its dynamic probability, and the mask's outline.
 
@@ -53,9 +55,12 @@ def overlay(
         probability: Dynamic probability.
         mask: Of any size; if None, where the probability reaches MOVES.
         thickness: Of the outline, pixels.
+        fixed: What is fixed to the camera, which has a colour of its own.
     """
     weight = 0.6 * probability[..., None]
     tinted = np.rint(image * (1 - weight) + np.array(TINT) * weight).astype(np.uint8)
+    if fixed is not None:
+        tinted[fixed] = np.rint(0.4 * image[fixed] + 0.6 * np.array(FIXED)).astype(np.uint8)
     inside = (probability >= MOVES).astype(np.uint8) if mask is None else _resized_mask(mask, probability.shape)
     outline, _ = cv2.findContours(inside, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(tinted, outline, -1, OUTLINE, thickness)
@@ -76,6 +81,8 @@ class Cell:
     """Dynamic probability."""
     mask: Bool[np.ndarray, "h w"]
     """What moves, of any size."""
+    fixed: Bool[np.ndarray, "H W"] | None = None
+    """What is fixed to the camera."""
 
 
 def contact_sheet(
@@ -119,9 +126,10 @@ def contact_sheet(
         shown = first if number == 0 else cell(number)
         image = cv2.resize(shown.image, (width, height), interpolation=cv2.INTER_AREA)
         probability = cv2.resize(shown.probability, (width, height), interpolation=cv2.INTER_AREA)
+        fixed = None if shown.fixed is None else _resized_mask(shown.fixed, (height, width)) > 0
         left = MARGIN + place % columns * (width + GAP)
         upper = top + place // columns * (height + label + GAP)
-        sheet.paste(Image.fromarray(overlay(image, probability, shown.mask, thickness=2)), (left, upper))
+        sheet.paste(Image.fromarray(overlay(image, probability, shown.mask, 2, fixed)), (left, upper))
         pen.text((left, upper + height + 2), f"frame {number}", INK, font)
         share = f"{100 * shown.mask.mean():.1f} % moves" if shown.mask.any() else "nothing moves"
         pen.text((left + width, upper + height + 2), share, FAINT, font, anchor="ra")

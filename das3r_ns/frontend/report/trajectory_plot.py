@@ -78,7 +78,7 @@ def _draw_path(figure: Figure, estimate: SceneEstimate, axes: Float[np.ndarray, 
         plot.set(title=name, xlabel=labels[0], ylabel=labels[1])
     _colour_bar(figure, [above, side])
     length = float(np.linalg.norm(np.diff(centres, axis=0), axis=1).sum())
-    static = estimate.dynamic_probability[:, ::4, ::4] < 0.5
+    static = estimate.not_static[:, ::4, ::4] < 0.5
     distance = float(np.median(estimate.depth[:, ::4, ::4][static])) if static.any() else float("nan")
     return f"The path is {length:#.3g} long, what it sees {distance:#.3g} away (median), in the unit of poses.txt."
 

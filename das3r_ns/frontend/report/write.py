@@ -43,7 +43,8 @@ def export_masks(
 
     ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size and in the geometry of the video;
     ``poses.txt`` and ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5,
-    0.5), with k1, k2, p1 and p2 where there is a lens. For the eye: ``contact_sheet.png``, ``trajectory.png`` and
+    0.5), with k1, k2, p1 and p2 where there is a lens; ``fixed.png`` is there where something is fixed to the camera
+    (255). For the eye: ``contact_sheet.png``, ``trajectory.png`` and
     ``overlay.mp4``, of pinhole pictures.
 
     Args:
@@ -92,12 +93,17 @@ def _write_pictures(
     estimate = scene.estimate
     for folder in ("masks", "soft", "depth"):
         (directory / folder).mkdir()
+    fixed = scene.fixed_as_filmed()
+    if fixed is not None:
+        write_png(directory / "fixed.png", np.where(fixed, 255, 0).astype(np.uint8))
     near, far = _disparity_range(estimate)
     shares = []
     with progress.stage("Writing masks", estimate.num_frames) as advance:
         for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
             soft = scene.as_filmed(probability)
             mask = settings.mask(soft)
+            if fixed is not None:
+                mask &= ~fixed
             shares.append(mask.mean())
             name = f"{number:05d}"
             write_picture(directory / "masks" / name, np.where(mask, 255, 0).astype(np.uint8), image_format)
@@ -130,7 +136,8 @@ def _overlays(
     scene: PreparedScene, settings: MaskSettings, advance: Callable[[], None]
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     for path, probability in zip(scene.image_paths, scene.estimate.dynamic_probability, strict=True):
-        yield overlay(read_png(path), probability, settings.mask(_at_video_size(probability, scene)))
+        mask = settings.mask(_at_video_size(probability, scene))
+        yield overlay(read_png(path), probability, mask, fixed=scene.estimate.fixed)
         advance()
 
 
@@ -143,13 +150,15 @@ def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -
     def cell(number: int) -> Cell:
         probability = scene.estimate.dynamic_probability[number]
         mask = settings.mask(_at_video_size(probability, scene))
-        return Cell(read_png(scene.image_paths[number]), probability, mask)
+        return Cell(read_png(scene.image_paths[number]), probability, mask, scene.estimate.fixed)
 
     moves = f"{100 * share:.1f} % of it moves" if share > 0 else "nothing moves"
     grown = f", grown by {settings.dilation} pixels of the video" if settings.dilation else ""
     note = (
         f"White outline: the mask (dynamic probability {settings.threshold:g} or more{grown}). Red: that probability."
     )
+    if scene.estimate.fixed is not None:
+        note += f" Blue: fixed to the camera, {100 * scene.estimate.fixed.mean():.1f} % of the picture."
     verdict = "" if scene.verdict is None else scene.verdict.message
     return contact_sheet(scene.estimate.num_frames, cell, f"{_title(scene)}, {moves}", note, verdict)
 

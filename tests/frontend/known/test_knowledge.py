@@ -6,10 +6,12 @@ import dataclasses
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -87,6 +89,7 @@ def test_settings_that_are_not_used_do_not_change_the_cache_key(room: Path, orac
     scene = run.load_or_estimate(room, FrontEndConfig(long_side=160))
     version = run.FRONT_ENDS["geometric"].version
     settings = {"front_end": "geometric", "long_side": 160, "points": True, "stereo": True, "version": version}
+    settings["stopped"] = "leave"
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     run.load_or_estimate(room, FrontEndConfig(long_side=160, sam2_model="owner/name"))
     assert len(oracle_front_end) == 1
@@ -188,3 +191,49 @@ def test_the_command_line_takes_them(room: Path, tmp_path: Path, monkeypatch: py
     assert (taken[0].masks, taken[0].masks_dir) == ("given", room / "masks")
     written = json.loads((tmp_path / "out/das3r.json").read_text())["provenance"]
     assert written["settings"]["known_poses"] == str(room / "transforms.json")
+
+
+def draw_fixed(path: Path, size: tuple[int, int] = (320, 180), white: float = 0.2) -> Path:
+    """White at the bottom."""
+    picture = np.zeros(size[::-1], np.uint8)
+    picture[round((1 - white) * size[1]) :] = 255
+    cv2.imwrite(str(path), picture)
+    return path
+
+
+def test_a_picture_of_what_is_fixed_is_taken(room: Path, demo_video, tmp_path: Path) -> None:
+    file = draw_fixed(tmp_path / "mine.png")
+    progress = Progress()
+    config = FrontEndConfig(
+        long_side=160, front_end="geometric", fixed_mask=file, masks="given", stereo=False, points=False
+    )
+    found = run.load_or_estimate(room, config, progress).estimate
+    assert found.fixed is not None and found.fixed[73:].all() and not found.fixed[:71].any()
+    assert not found.dynamic_probability[:, 73:].any()
+    np.testing.assert_array_equal(found.dynamic_probability[:, :71], demo_video.estimate.dynamic_probability[:, :71])
+    assert found.provenance["fixed_share"] == pytest.approx(0.2, abs=0.01)
+    assert any("20.0 % of the picture is fixed" in message for message in progress.messages)
+
+
+def test_a_black_picture_says_that_nothing_is_fixed(room: Path, tmp_path: Path, oracle_front_end: list[int]) -> None:
+    assert estimate(room, fixed_mask=draw_fixed(tmp_path / "black.png", white=0)).fixed is None
+    assert estimate(room, fixed_mask=draw_fixed(tmp_path / "white.png")).fixed is not None
+    assert len(oracle_front_end) == 2, "the picture is part of the key"
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.write_text("no picture"), "cannot be read"),
+        (lambda path: draw_fixed(path, (180, 320)), "another shape"),
+        (lambda path: draw_fixed(path, white=1), "white all over"),
+    ],
+)
+def test_a_picture_that_cannot_be_meant_is_refused(
+    room: Path, tmp_path: Path, oracle_front_end: list[int], draw: Callable[[Path], object], says: str
+) -> None:
+    draw(tmp_path / "mine.png")
+    with pytest.raises(Das3rError, match=says):
+        estimate(room, fixed_mask=tmp_path / "mine.png")
+    assert not oracle_front_end

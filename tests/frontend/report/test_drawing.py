@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.report.drawing import INK, OUTLINE, Cell, contact_sheet, overlay, sheet_grid, wrapped
+from das3r_ns.frontend.report.drawing import FIXED, INK, OUTLINE, Cell, contact_sheet, overlay, sheet_grid, wrapped
 
 
 @pytest.mark.parametrize("aspect", [16 / 9, 4 / 3, 1.0, 9 / 16, 2.4])
@@ -80,3 +80,14 @@ def test_lines_break_between_words() -> None:
     assert wrapped("one two three four", 8, len) == ["one two", "three", "four"]
     assert wrapped("unbreakable words", 5, len) == ["unbreakable", "words"]
     assert wrapped("", 5, len) == []
+
+
+def test_what_is_fixed_has_a_colour_of_its_own() -> None:
+    image, nothing = np.full((40, 60, 3), 100, np.uint8), np.zeros((40, 60), np.float32)
+    fixed = np.zeros((40, 60), bool)
+    fixed[30:] = True
+    drawn = overlay(image, nothing, fixed=fixed)
+    assert (drawn[:30] == 100).all() and (drawn[35, 30] == np.rint(40 + 0.6 * np.array(FIXED))).all()
+    cell = Cell(image, nothing, nothing > 0, fixed)
+    sheet = contact_sheet(1, lambda number: cell, "a title", "a note")
+    assert (sheet == drawn[35, 30]).all(axis=-1).sum() > 0.2 * (sheet == 100).all(axis=-1).sum()

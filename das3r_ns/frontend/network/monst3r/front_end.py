@@ -102,7 +102,7 @@ def estimate(
         progress.say(message)
     confidence = relative_confidence(aligned.clean_confidence)
     if known.masks is not None and not known.joins:
-        return _scene(aligned, confidence, known.masks, how, names, known, refined=False)
+        return _scene(aligned, confidence, known.with_masks(known.masks), how, names, known, refined=False)
     # The linear systems are small and many: BLAS threads wait for each other longer than they work.
     with progress.stage("What moves", count) as advance, threadpool_limits(limits=1, user_api="blas"):
         rigid = _rigid_prediction(aligned, confidence, flows)

@@ -23,14 +23,13 @@ class Held:
     @classmethod
     def of(cls, known: Known, how: Framing, size: tuple[int, int]) -> Held:
         """What the user knows of frames of ``size`` (width, height)."""
-        focals = static_weight = None
+        focals = None
         if known.intrinsics is not None:
             framed = frame_intrinsics(known.intrinsics, how, size)
             # The alignment has one focal for both axes; a squeezed frame has two, 2 % apart at most.
             focals = np.sqrt(framed[:, 0, 0] * framed[:, 1, 1])
-        if known.masks is not None:
-            static_weight = 1.0 - frame_maps(np.nan_to_num(known.masks, nan=0.0), how)
-        return cls(known.c2w_cv, focals, static_weight)
+        static = None if known.masks is None else known.static_weight(size, len(known.masks))
+        return cls(known.c2w_cv, focals, None if static is None else frame_maps(static, how))
 
     def section(self, window: range) -> dict[str, Any]:
         """Keyword arguments of ``global_align`` for the frames of a window."""
