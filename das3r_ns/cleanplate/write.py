@@ -90,7 +90,10 @@ class StaticViews:
             depth.append(outputs["depth"][..., 0])
             shown.append(~replaced & (outputs["accumulation"][..., 0] >= OPAQUE))
             advance()
-        return cls(np.stack(depth), np.stack(shown), scene.intrinsics(size), scene.c2w_cv(), scene.video.lens)
+        seen = np.stack(shown)
+        if scene.video.estimate.fixed is not None:
+            seen &= ~scene.video.estimate.fixed
+        return cls(np.stack(depth), seen, scene.intrinsics(size), scene.c2w_cv(), scene.video.lens)
 
     def unseen(self, number: int, replaced: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
         """Which replaced pixels of a frame show a point that no frame sees: of the video, or without a lens of any
@@ -265,7 +268,7 @@ def write_clean_plates(
                 shown[number] = (names[number], frame, plate.image)
             return plate
 
-        kept = scene.video.fixed_as_filmed() if settings.fixed == "keep" else None
+        fixed = scene.video.fixed_as_filmed()
 
         def rendered() -> Iterator[tuple[Any, ...]]:
             for number, frame in enumerate(scene.frames()):
@@ -274,7 +277,9 @@ def write_clean_plates(
                 if views.lens is not None:
                     # Never trained there: the render cannot tell, and the front end's mask goes on as at the edge.
                     replaced = np.where(views.lens.beyond, weight < MASK_THRESHOLD, replaced)
-                yield number, frame, outputs, replaced if kept is None else replaced & ~kept
+                if fixed is not None:
+                    replaced = replaced & ~fixed if settings.fixed == "keep" else replaced | fixed
+                yield number, frame, outputs, replaced
 
         def plates(advance: Callable[[], None]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
             for number, plate in enumerate(_side_by_side(written, rendered(), workers(PIXEL_MEMORY * width * height))):
