@@ -61,7 +61,7 @@ def find_folders(config: TrainingConfig) -> list[Path]:
     folders = [folder for place in config.data for folder in _clip_folders(place)]
     for folder in folders:
         if pointodyssey.is_scene(folder):
-            pointodyssey.check_scene(folder)
+            pointodyssey.check_scene(folder, config.group_size)
             network_size(images_in(folder / pointodyssey.PICTURES)[0], config.network_size)
         else:
             _from_folder(folder, config)
@@ -129,9 +129,14 @@ def _clip_folders(place: Path) -> list[Path]:
     if not place.is_dir():
         raise Das3rError(f"The training folder {place} does not exist (--data). Name one that holds clips.")
     out: list[Path] = []
+    seen: set[Path] = set()  # links may lead back
     for name, folders, _ in os.walk(place, followlinks=True):
         folder = Path(name)
         folders.sort()
+        if folder.resolve() in seen:
+            folders.clear()
+            continue
+        seen.add(folder.resolve())
         if FRAMES in folders or pointodyssey.is_scene(folder):
             out.append(folder)
             folders.clear()

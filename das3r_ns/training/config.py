@@ -11,6 +11,9 @@ from das3r_ns.frontend.config import Precision
 LEAST_SIDE = 64
 """Shorter side of a picture and longer side of what the network sees, in pixels, from which on things have a shape."""
 
+MOST_TOGETHER = 8
+"""Frames in a group, which has 56 directed pairs then."""
+
 
 @dataclass
 class TrainingConfig:
@@ -45,8 +48,8 @@ class TrainingConfig:
     max_frames: int = 120
     """Most frames of a clip to use: longer ones give runs of twelve, evenly spread."""
     seed: int = 0
-    """Of the order, of changes to the pictures, and of new heads. The same seed gives the same weights on one machine.
-    """
+    """Of the order, of changes to the pictures, and of new heads. On a CPU the same seed gives the same
+    weights."""
     save_minutes: float = 5.0
     """How often the state is saved within an epoch; it is after each one."""
     precision: Precision = "auto"
@@ -65,6 +68,16 @@ class TrainingConfig:
             if getattr(self, name) < lowest:
                 option = f"--{name.replace('_', '-')}"
                 raise Das3rError(f"{getattr(self, name)} cannot be ({option}): take {lowest} or more.")
+        if self.group_size > MOST_TOGETHER:
+            raise Das3rError(
+                f"Groups of {self.group_size} frames are too large (--group-size): take {MOST_TOGETHER} at most."
+            )
+        short = [name for name in ("max_frames", "drawn_frames") if getattr(self, name) < self.group_size]
+        if short:
+            raise Das3rError(
+                f"Clips of {getattr(self, short[0])} frames (--{short[0].replace('_', '-')}) hold no group of "
+                f"{self.group_size} (--group-size): take more."
+            )
         if not self.data and not self.drawn:
             raise Das3rError(
                 "There is nothing to train on. Name folders with clips (--data), or have some drawn (--drawn 64)."

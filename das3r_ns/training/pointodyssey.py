@@ -38,11 +38,15 @@ def is_scene(folder: Path) -> bool:
     return (folder / PICTURES).is_dir() and (folder / POINTS).is_file()
 
 
-def check_scene(folder: Path) -> None:
+def check_scene(folder: Path, least: int) -> None:
     """Make sure that a scene is complete, without reading much of it.
 
+    Args:
+        folder: The scene.
+        least: Frames that it must have.
+
     Raises:
-        Das3rError: Depth or points are missing.
+        Das3rError: Frames, depth or points are missing.
     """
     pictures, depths = (len(images_in(folder / part)) if (folder / part).is_dir() else 0 for part in (PICTURES, DEPTHS))
     if not pictures or pictures != depths:
@@ -50,6 +54,8 @@ def check_scene(folder: Path) -> None:
             f"{folder} looks like a scene of PointOdyssey, but has {pictures} pictures ({PICTURES}/) and {depths} of "
             f"their depth ({DEPTHS}/), from which its masks are made. Unpack it anew, or take it out."
         )
+    if pictures < least:
+        raise Das3rError(f"{folder} has {pictures} frames, and groups have {least} (--group-size). Take it out.")
     with _opened(folder) as points:
         missing = [name for name in ("trajs_3d", "intrinsics", "extrinsics") if name not in points]
     if missing:

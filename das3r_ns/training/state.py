@@ -76,7 +76,7 @@ class TrainingState:
 
 
 def check_resumable(config: TrainingConfig, identity: str) -> None:
-    """Make sure that an output folder is new, or was begun with the same network and settings.
+    """Make sure that an output folder has no state yet, or was begun with the same network and settings.
 
     Args:
         config: Settings of this training.
@@ -86,8 +86,8 @@ def check_resumable(config: TrainingConfig, identity: str) -> None:
         Das3rError: It was not; says what differs.
     """
     file = config.output_dir / MARKER
-    if not file.is_file():
-        return
+    if not (config.output_dir / STATE / _FILE).is_file():
+        return  # nothing was learned there yet
     try:
         begun = json.loads(file.read_text(encoding="utf-8"))
         settings, network = dict(begun["settings"]), str(begun["network"])

@@ -190,13 +190,18 @@ class _Training:
         return value
 
     def _measure(self, log: SummaryWriter, loss: float) -> None:
-        """J on the held-out clips; the checkpoint is written where it is the highest so far."""
+        """J on the held-out clips; the checkpoint is written where none before was higher."""
         state = self.state
         self.heads.eval()
         with self.progress.stage("Held-out clips"):
             scores = evaluate(self.network, self.held_out, self.compute)
+        if not scores.j_everything:
+            raise Das3rError(
+                f"Nothing moves in the clips that are held out ({self.held_out[0].name}, ...): their masks are all black, "
+                "and J cannot be measured. Hold out more of them (--held-out), others (--seed), or add clips."
+            )
         self._record(log, loss, scores)
-        if scores.j > state.best and state.step:
+        if scores.j >= state.best and state.step:
             state.best = scores.j
             write_checkpoint(self.network, self.config.output_dir / CHECKPOINT)
 

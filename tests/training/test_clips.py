@@ -23,6 +23,11 @@ def test_frames_and_masks_go_together_at_the_size_of_the_network(config: Trainin
         np.testing.assert_array_equal(red, clips[0].mask(number))
 
 
+def test_links_that_lead_back_are_no_end(config: TrainingConfig) -> None:
+    (config.data[0] / "again").symlink_to(config.data[0])
+    assert len(find_folders(config)) == 5
+
+
 @pytest.mark.parametrize(("count", "most", "number"), [(50, 120, 1), (121, 120, 10), (500, 24, 2), (9, 5, 1)])
 def test_long_clips_give_runs(count: int, most: int, number: int) -> None:
     cut = runs(count, most)
