@@ -197,7 +197,7 @@ class _Training:
             scores = evaluate(self.network, self.held_out, self.compute)
         if not scores.j_everything:
             raise Das3rError(
-                f"Nothing moves in the clips that are held out ({self.held_out[0].name}, ...): their masks are all black, "
+                f"Nothing moves in the clips that are held out ({self.held_out[0].name}, ...): their masks are black, "
                 "and J cannot be measured. Hold out more of them (--held-out), others (--seed), or add clips."
             )
         self._record(log, loss, scores)
