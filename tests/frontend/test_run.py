@@ -61,6 +61,22 @@ def test_provenance_says_what_ran_and_how_long(data: Path, oracle_front_end: lis
     assert len(said) == 1 and said[0] in progress.messages
 
 
+def test_what_is_found_to_be_fixed_is_said_and_kept(
+    data: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixed = np.zeros((90, 160), bool)
+    fixed[72:] = True
+    monkeypatch.setattr(run, "find_fixed", lambda images: fixed)
+    progress = Progress()
+    scene = run.load_or_estimate(data, CONFIG, progress)
+    again = run.load_or_estimate(data, CONFIG)
+    for estimate in (scene.estimate, again.estimate):
+        assert estimate.fixed is not None
+        np.testing.assert_array_equal(estimate.fixed, fixed)
+        assert estimate.provenance["fixed_share"] == 0.2
+    assert any(message.startswith("20.0 % of the picture is fixed to the camera") for message in progress.messages)
+
+
 def test_another_video_or_setting_runs_it_again(data: Path, oracle_front_end: list[int]) -> None:
     run.load_or_estimate(data, CONFIG)
     run.load_or_estimate(data, FrontEndConfig(long_side=160, max_frames=500))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.fixed import painted_over
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.estimate import FLOW_LONG_SIDE, STRIDES, shrink
 from das3r_ns.frontend.geometric.flow import pick_flow
@@ -74,6 +75,8 @@ def estimate(
     """
     known = known or Known()
     count, height, width = images.shape[:3]
+    if known.fixed is not None:
+        images = painted_over(images, known.fixed)
     if config.batch_size < 0:
         raise Das3rError(f"{config.batch_size} pairs at once cannot be (--batch-size): take 0, which chooses.")
     how = whole_framing(width, height, config.network_size)
