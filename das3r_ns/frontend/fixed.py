@@ -99,37 +99,6 @@ def find_fixed(images: UInt8[np.ndarray, "N H W 3"]) -> Bool[np.ndarray, "H W"] 
     return cv2.resize(fixed.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
 
 
-def painted_over(images: UInt8[np.ndarray, "N H W 3"], fixed: Bool[np.ndarray, "H W"]) -> UInt8[np.ndarray, "N H W 3"]:
-    """Frames in which what is fixed is filled smoothly from around it, so that optical flow is not held by its edges.
-
-    The colours of the pixels around, averaged over ever coarser pictures until each has some (push-pull; Gortler et
-    al., SIGGRAPH 1996, section 3.4).
-
-    Args:
-        images: RGB frames.
-        fixed: True = fixed.
-    """
-    weight = (~fixed).astype(np.float32)[..., None]
-
-    def one(image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        filled = _filled(image * weight, weight[..., 0])
-        return np.where(fixed[..., None], np.rint(filled).astype(np.uint8), image)
-
-    return np.stack([one(image) for image in images])
-
-
-def _filled(colour: Float[np.ndarray, "H W 3"], weight: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W 3"]:
-    """Colours times their weights, 0 to 1, over the weights; from a coarser picture as far as those fall short of 1."""
-    if min(weight.shape) > 1:
-        size = weight.shape[1::-1]
-        sums, weights = cv2.pyrDown(colour), cv2.pyrDown(weight)
-        # Half of a coarse pixel known is known well enough.
-        full = np.minimum(2 * weights, 1) / np.maximum(weights, 1e-6)
-        coarse = _filled(sums * full[..., None], weights * full)
-        colour = colour + (1 - weight)[..., None] * cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
-    return colour
-
-
 def world_steps(looks: list[Look]) -> list[Step]:
     """Steps, end to end, on each of which most of what has texture has moved by STEP.
 
@@ -185,11 +154,19 @@ def _lasting(
             mean += slope / count
             squared += slope * slope / count
     here = (x * x + y * y).sum(-1)
-    # Of gradients that have nothing in common, 1 / count of the square is left in the mean.
-    share = (count * _pool(here) / np.maximum(_pool(squared.sum(-1)), 1e-6) - 1) / (count - 1)
-    share = share / (LASTS[0] + LASTS[1] / count)
+    share, fine = (_share(here, squared.sum(-1), count, window) for window in (WINDOW, 3))
     contrast = np.sqrt(cv2.blur(here, (3, 3))) / CONTRAST
-    return (x, y), np.minimum(share, contrast) >= 1, np.minimum(share, contrast) >= PERHAPS
+    perhaps = np.minimum(np.minimum(share, contrast), fine) >= PERHAPS
+    return (x, y), np.minimum(share, contrast) >= 1, perhaps
+
+
+def _share(
+    common: Float[np.ndarray, "H W"], squared: Float[np.ndarray, "H W"], count: int, window: int
+) -> Float[np.ndarray, "H W"]:
+    """Share of the squared gradient, averaged over a window, that is common to all frames, against what LASTS asks."""
+    ratio = cv2.blur(common, (window, window)) / np.maximum(cv2.blur(squared, (window, window)), 1e-6)
+    # Of gradients that have nothing in common, 1 / count of the square is left in the mean.
+    return (count * ratio - 1) / (count - 1) / (LASTS[0] + LASTS[1] / count)
 
 
 def _connected(perhaps: Bool[np.ndarray, "H W"], proven: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

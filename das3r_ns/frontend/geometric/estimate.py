@@ -12,7 +12,6 @@ from jaxtyping import Float, UInt8
 from threadpoolctl import threadpool_limits
 
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.fixed import painted_over
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
@@ -26,6 +25,7 @@ from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again
 from das3r_ns.frontend.geometric.stereo import match_frames, resized
 from das3r_ns.frontend.known.knowledge import Known, static_weight
+from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.progress import Progress

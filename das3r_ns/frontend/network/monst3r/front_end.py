@@ -14,7 +14,6 @@ from torch import Tensor
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.fixed import painted_over
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.estimate import FLOW_LONG_SIDE, STRIDES, shrink
 from das3r_ns.frontend.geometric.flow import pick_flow
@@ -39,6 +38,7 @@ from das3r_ns.frontend.network.opinion_fusion import flow_trust, fuse_dynamic
 from das3r_ns.frontend.network.predictions import PairPredictions
 from das3r_ns.frontend.network.refinement import refine_with_flow
 from das3r_ns.frontend.network.windows import overlapping_windows
+from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.progress import Progress
