@@ -2,8 +2,8 @@
 
 ``python benchmarks/train_network.py --output-dir OUT``: writes the tiny network of tests/reference/fill.py without its
 mask heads, heads an eighth as wide, and trains new ones on top. Its encoder and decoders know nothing of the world, so
-what it learns is how things look that move. ``--standing 3`` draws the clips as das3r train-network does, with things of
-the same looks that stand: those it cannot tell apart. What a published network would reach this does not say.
+what it learns is how things look that move. ``--standing 3`` draws the clips as das3r train-network does, with things
+of the same looks that stand: those it cannot tell apart. What a published network would reach this does not say.
 """
 
 from __future__ import annotations
