@@ -21,7 +21,9 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotat
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
 from das3r_ns.frontend.geometric.bundle.optics import Optics
-from das3r_ns.frontend.geometric.bundle.pose_solver import Solver, State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.uncertainty import information_of
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
@@ -225,7 +227,7 @@ def _solve_fine(
     state = replace(state, inverse_depth=_resize_grid(grid, fine.rows, fine.columns))
     state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
     state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
-    information, focal_std = solver.information(state, robust)
+    information, focal_std = information_of(solver, state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
     if (fine.zooms or fine.bends) and (recognition.kind != "general" or not is_sure(solver, state, robust)):
         return None
@@ -253,7 +255,7 @@ def _adjust_depth(
         state = start_depth(fine, state)
         solver = Solver(fine)
         state, residual, robust = anneal(solver, state, FINE_SCHEDULE, all_held(fine, FINE_SMOOTHNESS))
-        found = recognise_known(fine, state, residual, solver.information(state, robust)[0])
+        found = recognise_known(fine, state, residual, information_of(solver, state, robust)[0])
     # The largest step tells the unit best; where there is none, there is none to tell.
     step = int(np.linalg.norm(w2c[:, :3, 3], axis=1).argmax())
     length = float(np.linalg.norm(found.state.w2c[step, :3, 3]))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.first_cameras import rotations_only
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import State
+from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.bundle.worlds import support
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo

@@ -17,7 +17,9 @@ from jaxtyping import Float
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
+from das3r_ns.frontend.geometric.bundle.uncertainty import optics_error
 
 Departure = Literal["zooms", "bends"]
 """The fields of the samples that let it go."""
@@ -98,7 +100,7 @@ def is_sure(solver: Solver, state: State, robust: Robust) -> bool:
     samples, optics = solver.samples, state.optics
     if optics is None:
         return False
-    error = solver.optics_error(state, robust, _direction(samples, optics))
+    error = optics_error(solver, state, robust, _direction(samples, optics))
     return size(samples, state) > max(SMALLEST, SURE * error)
 
 

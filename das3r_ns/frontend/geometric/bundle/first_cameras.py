@@ -14,14 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import (
-    INVERSE_DEPTH_RANGE,
-    Robust,
-    Solver,
-    State,
-    Terms,
-    normalise_scale,
-)
+from das3r_ns.frontend.geometric.bundle.pose_solver import INVERSE_DEPTH_RANGE, Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.scene import geometry as geo
 
 SEED_FRAMES = 8

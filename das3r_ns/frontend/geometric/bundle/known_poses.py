@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.scene import geometry as geo
 
 SWEEP = (0.2, 0.5, 48)

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-import scipy.linalg
 from jaxtyping import Bool, Float, Int
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.steps import adjoints, damped_step
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
@@ -46,64 +47,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class State:
-    """The unknowns of a bundle adjustment."""
-
-    w2c: Float[np.ndarray, "N 4 4"]
-    inverse_depth: Float[np.ndarray, "N K"]
-    focal: float
-    lens: Float[np.ndarray, "N 4 4"] | None = None
-    """Where every frame has a known camera matrix K_i of its own: K^-1 K_i, with K the pinhole that the kernels know.
-    K^-1 K_j [R | t] (K^-1 K_i)^-1 stands for the relative pose [R | t] then. It is no rigid motion, so the derivatives
-    for poses and focal mean nothing and all frames must be held; those for inverse depths hold for any matrix."""
-    optics: Optics | None = None
-    """How the frames depart from the pinhole; None = not at all."""
-
-    @property
-    def focals(self) -> Float[np.ndarray, " N"]:
-        """Focal of every frame."""
-        focals = np.full(len(self.w2c), self.focal)
-        return focals if self.optics is None else focals * np.exp(self.optics.zoom)
-
-
-@dataclass(frozen=True)
-class Robust:
-    """Scale of the Geman-McClure weights of every edge, in pixels: w = 1 / (1 + (r / s)^2)^2."""
-
-    scale: Float[np.ndarray, " E"]
-
-    def weights(self, residual: Float[np.ndarray, "M K"], edges: slice) -> Float[np.ndarray, "M K"]:
-        """Weights in 1 / px^2; zero where a point has no projection (residual < 0)."""
-        square = self.scale[edges, None] ** 2
-        return np.where(residual >= 0, 1.0 / (square * (1.0 + residual**2 / square) ** 2), 0.0)
-
-    def cost(self, residual: Float[np.ndarray, "M K"], edges: slice) -> Float[np.ndarray, "M K"]:
-        """Loss of each residual, 0 to 1; 1 where a point has no projection."""
-        square = self.scale[edges, None] ** 2
-        return np.where(residual >= 0, residual**2 / (square + residual**2), 1.0)
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What is solved for and held besides the flow."""
-
-    focal: bool = True
-    translation: bool = True
-    """False: the camera only turns; the inverse depths must be zero."""
-    held: Bool[np.ndarray, " N"] | None = None
-    """Frames whose poses stay; None = frame 0 alone, which fixes the gauge."""
-    focal_prior: bool = True
-    """Whether the focal is drawn to what videos usually have."""
-    near: bool = False
-    """Whether some points may be far nearer than most. What is beyond the bounds of the inverse depth is not drawn back
-    then, and what pushes against them is no unknown: otherwise a few near points hold up all the others. But the way
-    from a wild guess leads into wrong places more often."""
-    smoothness: float = 1e-3
-    """Weight of the prior that an inverse depth is the mean of its neighbours, as a share of the median information."""
-
-
-@dataclass
-class _Frame:
+class FrameEquations:
     """Normal equations of the edges that leave one frame, kept for the back-substitution."""
 
     cross: Float[np.ndarray, "L K"]
@@ -205,7 +149,7 @@ class Solver:
 
     def linearise(
         self, state: State, residual: Float[np.ndarray, "E K"], robust: Robust, terms: Terms
-    ) -> tuple[list[_Frame], float, Float[np.ndarray, "N K"]]:
+    ) -> tuple[list[FrameEquations], float, Float[np.ndarray, "N K"]]:
         """Normal equations at ``state``, inverse depths eliminated frame by frame.
 
         Returns:
@@ -215,7 +159,7 @@ class Solver:
         s = self.seen(state)
         relative = self.relative_poses(state)
         point_slopes, target_slopes = self._slopes(state)
-        adjoint = _adjoint(relative)
+        adjoint = adjoints(relative)
         relative = np.ascontiguousarray(relative[:, :3])
 
         def build(i: int) -> tuple[np.ndarray, ...]:
@@ -241,7 +185,7 @@ class Solver:
         prior = terms.smoothness * float(np.median(information)) + 1e-9
         target = self.smoothed(state.inverse_depth, information)
 
-        def eliminate(i: int) -> _Frame:
+        def eliminate(i: int) -> FrameEquations:
             hessian, gradient, cross, depth_hessian, depth_gradient = blocks[i]
             depth_hessian = depth_hessian + prior
             depth_gradient = depth_gradient + prior * (state.inverse_depth[i] - target[i])
@@ -257,12 +201,12 @@ class Solver:
                 zoom = self.focal_place + 1 + poses
                 bend = np.broadcast_to(self.focal_place + 1 + s.num_frames + np.arange(2), (len(poses), 2))
                 index = np.concatenate([index, np.column_stack([zoom, bend]).ravel()])
-            return _Frame(cross, depth_hessian, depth_gradient, reduced, gradient, index)
+            return FrameEquations(cross, depth_hessian, depth_gradient, reduced, gradient, index)
 
         return self.map_frames(eliminate), prior, target
 
     def reduced_system(
-        self, frames: list[_Frame], state: State, terms: Terms
+        self, frames: list[FrameEquations], state: State, terms: Terms
     ) -> tuple[Float[np.ndarray, "L L"], Float[np.ndarray, " L"]]:
         """Sum of the frames' Schur complements, with the prior on the focal."""
         size, focal = len(self.free(state, terms)), self.focal_place
@@ -314,7 +258,7 @@ class Solver:
             hessian, gradient = self.reduced_system(frames, state, terms)
             start = cost + self._priors(state, prior, target)
             for _ in range(6):
-                step = _solve(hessian, gradient, free, damping)
+                step = damped_step(hessian, gradient, free, damping)
                 trial = self.apply(state, step, frames, terms)
                 trial_residual = self.residuals(trial)
                 trial_cost = self.cost(trial_residual, robust)
@@ -330,36 +274,6 @@ class Solver:
                 break
         return normalise_scale(state), residual, cost
 
-    def information(self, state: State, robust: Robust) -> tuple[Float[np.ndarray, "N K"], float]:
-        """Information on every inverse depth (poses held), and the standard error of log focal without its prior.
-
-        The standard error of a known focal is 0.
-        """
-        terms = Terms(smoothness=0.0)
-        frames, _, _ = self.linearise(state, self.residuals(state), robust, terms)
-        depth_information = np.stack([f.depth_hessian for f in frames])
-        if self.samples.known_focal is not None:
-            return depth_information, 0.0
-        direction = np.zeros(len(self.free(state, terms)))
-        direction[self.focal_place] = 1.0
-        if state.optics is not None:  # the mean zoom and the focal are one
-            direction[self.focal_place + 1 : -2] = 1.0 / self.samples.num_frames
-        return depth_information, self._error(frames, state, replace(terms, focal_prior=False), direction)
-
-    def optics_error(self, state: State, robust: Robust, direction: Float[np.ndarray, " O"]) -> float:
-        """Standard error of a sum of the unknowns of the optics, each times its part of the direction."""
-        terms = Terms(smoothness=0.0)
-        frames, _, _ = self.linearise(state, self.residuals(state), robust, terms)
-        return self._error(frames, state, terms, np.concatenate([np.zeros(self.focal_place + 1), direction]))
-
-    def _error(self, frames: list[_Frame], state: State, terms: Terms, direction: Float[np.ndarray, " L"]) -> float:
-        hessian, _ = self.reduced_system(frames, state, terms)
-        free = self.free(state, terms)
-        h, along = hessian[np.ix_(free, free)], direction[free]
-        h += np.eye(len(h)) * (1e-9 * np.diag(h).max() + 1e-12)
-        variance = float(along @ _solve_positive(h, along)) * CORRELATED
-        return float(np.sqrt(np.clip(variance, 0.0, 1e6)))
-
     def _priors(self, state: State, prior: float, target: Float[np.ndarray, "N K"]) -> float:
         focal = CORRELATED * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
         if state.optics is not None:
@@ -367,7 +281,7 @@ class Solver:
             focal += CORRELATED * unknowns @ optics_prior(self.samples.num_frames) @ unknowns
         return float(focal + prior * ((state.inverse_depth - target) ** 2).sum())
 
-    def apply(self, state: State, step: Float[np.ndarray, " L"], frames: list[_Frame], terms: Terms) -> State:
+    def apply(self, state: State, step: Float[np.ndarray, " L"], frames: list[FrameEquations], terms: Terms) -> State:
         """The state after a step of the reduced unknowns, inverse depths by back-substitution."""
         n = self.samples.num_frames
         w2c = geo.se3_exp(step[: self.focal_place].reshape(n, 6)) @ state.w2c
@@ -390,48 +304,3 @@ class Solver:
             focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
         optics = None if state.optics is None else state.optics.moved(step[self.focal_place + 1 :])
         return State(w2c, inverse_depth, focal, state.lens, optics)
-
-
-def normalise_scale(state: State) -> State:
-    """The same solution in units where the median inverse depth is 1."""
-    scale = float(np.median(state.inverse_depth))
-    if scale <= 0:
-        return state
-    w2c = state.w2c.copy()
-    w2c[:, :3, 3] *= scale
-    return replace(state, w2c=w2c, inverse_depth=state.inverse_depth / scale)
-
-
-def _solve_positive(matrix: Float[np.ndarray, "L L"], right: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
-    """Solve a positive definite system, damped further for as long as rounding keeps it from being one."""
-    damping = 0.0
-    while True:
-        try:
-            factor = scipy.linalg.cho_factor(matrix + damping * np.diag(np.diag(matrix)), check_finite=False)
-            return scipy.linalg.cho_solve(factor, right, check_finite=False)
-        except np.linalg.LinAlgError:
-            if damping > 1e6:
-                return np.zeros_like(right)
-            damping = max(1e-6, 100 * damping)
-
-
-def _solve(
-    hessian: Float[np.ndarray, "L L"], gradient: Float[np.ndarray, " L"], free: Bool[np.ndarray, " L"], damping: float
-) -> Float[np.ndarray, " L"]:
-    """Damped step of the free unknowns, zero for the others."""
-    if not free.any():
-        return np.zeros(len(gradient))
-    h = hessian[np.ix_(free, free)]
-    diagonal = np.diag(h)
-    h = h + np.diag(damping * diagonal + 1e-9 * diagonal.max() + 1e-12)
-    step = np.zeros(len(gradient))
-    step[free] = -_solve_positive(h, gradient[free])
-    return step
-
-
-def _adjoint(pose: Float[np.ndarray, "E 4 4"]) -> Float[np.ndarray, "E 6 6"]:
-    """Adjoint matrices for tangents in the order translation, rotation."""
-    out = np.zeros((len(pose), 6, 6))
-    out[:, :3, :3] = out[:, 3:, 3:] = pose[:, :3, :3]
-    out[:, :3, 3:] = geo.skew(pose[:, :3, 3]) @ pose[:, :3, :3]
-    return out

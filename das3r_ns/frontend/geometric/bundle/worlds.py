@@ -30,7 +30,8 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import (
 )
 from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 
 EDGE = 0.8
 """How far from the centre, 1 at its rim, the edge of the picture begins."""

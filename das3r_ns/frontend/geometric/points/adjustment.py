@@ -13,7 +13,8 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.departures import normalised
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 

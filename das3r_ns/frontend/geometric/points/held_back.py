@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State
 from das3r_ns.frontend.weighted_median import weighted_median
 
 EXPLAINED = 1.0

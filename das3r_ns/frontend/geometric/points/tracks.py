@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, best_points, grid_shape, texture_weight
-from das3r_ns.frontend.geometric.bundle.pose_solver import State
+from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.pair_flows import PairFlows, picture_texture
 from das3r_ns.frontend.geometric.points.patch_kernels import RADIUS, align_patches
 from das3r_ns.frontend.pairs import Pair

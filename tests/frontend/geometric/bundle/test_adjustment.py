@@ -10,7 +10,7 @@ import pytest
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, BundleResult, bundle_adjust
-from das3r_ns.frontend.geometric.bundle.pose_solver import _adjoint
+from das3r_ns.frontend.geometric.bundle.steps import adjoints
 from das3r_ns.scene import geometry as geo
 
 COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)
@@ -57,7 +57,7 @@ def call_kernel(p: dict[str, Any]) -> tuple[np.ndarray, ...]:
         p["targets"],
         p["weights"],
         np.ascontiguousarray(relative[:, :3]),
-        _adjoint(relative),
+        adjoints(relative),
         p["focal"],
         p["centre"],
         np.empty((5, 2, 0), np.float32),

@@ -12,7 +12,8 @@ import pytest
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
-from das3r_ns.frontend.geometric.bundle.pose_solver import Robust, Solver, State, Terms
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens

@@ -14,7 +14,7 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig
 from das3r_ns.frontend.geometric.bundle.first_cameras import Seed
 from das3r_ns.frontend.geometric.bundle.flow_samples import sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import start_depth
-from das3r_ns.frontend.geometric.bundle.pose_solver import State
+from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.geometric.bundle.pose_solver import State
+from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
 from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points, sample_map
