@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric import dense_depth_kernels as kernels
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.flow_samples import texture_weight
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers

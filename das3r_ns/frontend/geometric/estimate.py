@@ -12,8 +12,9 @@ from jaxtyping import Float, UInt8
 from threadpoolctl import threadpool_limits
 
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
@@ -57,8 +58,8 @@ def estimate(
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
     pass is enough. A last adjustment on points makes them exact to a fraction of a pixel of the video, where matches
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
-    shows. A lens that bends is found with the first cameras, and all begins anew with the pictures of a pinhole. Known
-    cameras stay as they are, in their own unit of length.
+    shows. A lens that bends is found with the first cameras, or with the second where movers hide it from those; then
+    all begins anew with the pictures of a pinhole. Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -81,6 +82,7 @@ def estimate(
     with progress.stage("Optical flow", len(pairs)) as advance:
         flows = dis_flow(flow_images, pairs, advance)
     flow_size = (flows.width, flows.height)
+    as_filmed = images
     light = frame_light(flow_images, flows)
     if light is not None:
         progress.say(described(light))
@@ -88,11 +90,11 @@ def estimate(
     cameras = known.bundle_settings(flow_size)
     world = known.fixed_weight(flow_size, count)
     departures: tuple[Departure, ...] = ("zooms",) if known.undistorted else ("zooms", "bends")
+    stays = known.static_weight(flow_size, count)
     with progress.stage("Cameras"):
-        first = bundle_adjust(flows, known.static_weight(flow_size, count), departures=departures, **cameras)
+        first = bundle_adjust(flows, stays, departures=departures, **cameras)
     if first.bend is not None:
-        lens = Lens.central(flow_size, first.focal, *first.bend).at((width, height))
-        return _straightened(lens, images, names, config, progress, known, full_size)
+        return _straightened(first, flows, stays, as_filmed, names, config, progress, known, full_size)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.with_masks(known.masks), first
@@ -105,7 +107,9 @@ def estimate(
         dynamic = known.with_masks(dynamic)
         with progress.stage("Cameras"):
             stays = static_weight(known.not_static(dynamic), flow_size)
-            result = bundle_adjust(flows, stays, initial=first, departures=("zooms",), **cameras)
+            result = bundle_adjust(flows, stays, initial=first, departures=departures, **cameras)
+        if result.bend is not None:
+            return _straightened(result, flows, stays, as_filmed, names, config, progress, known, full_size)
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         frames = iter(images) if full_size is None else full_size()
@@ -143,7 +147,9 @@ def estimate(
 
 
 def _straightened(
-    lens: Lens,
+    bent: BundleResult,
+    flows: PairFlows,
+    stays: Float[np.ndarray, "N h w"] | None,
     images: UInt8[np.ndarray, "N H W 3"],
     names: list[str],
     config: FrontEndConfig,
@@ -151,7 +157,20 @@ def _straightened(
     known: Known,
     full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None,
 ) -> SceneEstimate:
-    """The estimate of the pinhole pictures of a lens that was found; flow of them takes less than a second a frame."""
+    """The estimate of the pinhole pictures of a lens that was found; flow of them takes less than a second a frame.
+
+    Args:
+        bent: The cameras with that lens, which points make exact first, where they can.
+        flows: What it was found by.
+        stays: Probability that each pixel is static, at the resolution of the flow; None = not known.
+        images: As of :func:`estimate`, like all else.
+    """
+    if config.points:
+        frames = iter(images) if full_size is None else full_size()
+        with progress.stage("Lens", len(images) + POINT_ROUNDS + 2) as advance:
+            bent = adjust_on_points(bent, flows, frames, stays, on_step=advance).result
+    assert bent.bend is not None
+    lens = Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at((images.shape[2], images.shape[1]))
 
     def straight_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         for image in iter(images) if full_size is None else full_size():

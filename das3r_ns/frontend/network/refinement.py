@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.network.alignment import AlignmentResult
 from das3r_ns.frontend.weighted_median import weighted_median

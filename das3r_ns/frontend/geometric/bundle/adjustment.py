@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,6 +11,8 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.camera_kind import Recognition, recognise, recognise_known
 from das3r_ns.frontend.geometric.bundle.departures import (
+    SMALLEST,
+    SMALLEST_KNOWN,
     Departure,
     departing,
     is_sure,
@@ -20,14 +22,13 @@ from das3r_ns.frontend.geometric.bundle.departures import (
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
-from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.uncertainty import information_of
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
-from das3r_ns.scene.estimate import CameraKind
 
 FINE_SCHEDULE = ((3.0, 1.5, 6), (2.5, 1.0, 6), (2.0, 0.5, 8), (2.0, 0.3, 10))
 """Multiple of the noise, floor in pixels and iterations of the stages on the fine grid."""
@@ -44,72 +45,6 @@ class BundleAdjustmentConfig:
     """Points along the longer side of the picture while the first estimate is sought."""
     fine_grid: int = 40
     """Points along the longer side of the picture in the final adjustment."""
-
-
-@dataclass
-class BundleResult:
-    """What the bundle adjustment found, in pixels of the flow resolution.
-
-    The world frame is the camera frame of frame 0; the median inverse depth is 1.
-    """
-
-    width: int
-    """Width of the flow, in pixels."""
-    height: int
-    """Height of the flow, in pixels."""
-    c2w_cv: Float[np.ndarray, "N 4 4"]
-    """Camera-to-world, OpenCV axes, float64."""
-    focal: float
-    """Shared focal in pixels of the flow; the principal point is the centre of the picture."""
-    focal_std: float
-    """Standard error of log focal as the flow alone determines it; large where it does not."""
-    points: Float[np.ndarray, "N gh gw 2"]
-    """Image coordinates of the depth samples: the best-textured pixel of each cell of the grid."""
-    inverse_depth: Float[np.ndarray, "N gh gw"]
-    """One over camera z at those points, positive."""
-    information: Float[np.ndarray, "N gh gw"]
-    """Information (one over the variance) that the flow holds on each inverse depth, 0 = the depth is a guess."""
-    residual: float
-    """Weighted median residual of the flow against the static world, in pixels."""
-    camera_kind: CameraKind = "general"
-    """Whether the depth could be measured at all."""
-    messages: list[str] = field(default_factory=list)
-    """What the user should know, a sentence or two each."""
-    known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None
-    """Camera matrix of every frame where the cameras were known; the focal is their median then."""
-    zoom: Float[np.ndarray, " N"] | None = None
-    """Focal of every frame over the shared one where the clip zooms; their geometric mean is 1."""
-    bend: tuple[float, float] | None = None
-    """OpenCV's k1 and k2 of a lens that bends. ``points`` are those of the pictures as filmed; all else fits them once
-    they are straightened."""
-    unit: float = 1.0
-    """Length of 1 of this result in units of the known cameras."""
-
-    @property
-    def intrinsics(self) -> Float[np.ndarray, "3 3"]:
-        """Pinhole matrix in pixels of the flow resolution."""
-        return geo.pinhole(self.focal, self.width, self.height)
-
-    @property
-    def frame_intrinsics(self) -> Float[np.ndarray, "N 3 3"]:
-        """Camera matrix of every frame in pixels of the flow resolution."""
-        if self.known_intrinsics is not None:
-            return self.known_intrinsics
-        out = np.repeat(self.intrinsics[None], len(self.c2w_cv), axis=0)
-        if self.zoom is not None:
-            out[:, [0, 1], [0, 1]] *= self.zoom[:, None]
-        return out
-
-    def relative(self, i: int, others: list[int]) -> Float[np.ndarray, "M 4 4"]:
-        """Motion from frame i to others, for kernels that see every frame through ``intrinsics``.
-
-        Cameras of their own, known or zoomed, are folded in, which leaves no rigid motion (see ``State.lens``).
-        """
-        w2c = geo.invert_rigid(self.c2w_cv)
-        if self.known_intrinsics is None and self.zoom is None:
-            return w2c[others] @ geo.invert_rigid(w2c[i])
-        folded = lenses(self.frame_intrinsics, self.intrinsics) @ w2c
-        return folded[others] @ np.linalg.inv(folded[i])
 
 
 def bundle_adjust(
@@ -164,9 +99,8 @@ def bundle_adjust(
         state, world = _first_solution(coarse, on_progress)
         grid = state.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
     else:
-        zoom = None if initial.zoom is None else Optics(np.log(initial.zoom), np.zeros(2))
         grid = initial.inverse_depth
-        state = State(geo.invert_rigid(initial.c2w_cv), grid, initial.focal, optics=zoom)
+        state = _state(initial, grid)
     fine = sample_flows(flows, config.fine_grid, static_weight, known_focal)
     fine = replace(fine, zooms=state.optics is not None)
     if departures and known_focal is None and not fine.zooms:
@@ -186,7 +120,35 @@ def bundle_adjust(
         replace(fine, zooms=False), replace(state, optics=None), grid, world
     )
     assert result is not None
-    return result
+    if "bends" not in departures or known_focal is not None or initial is None or result.zoom is not None:
+        return result
+    return _bent(replace(fine, zooms=False), result) or result
+
+
+def _bent(fine: Samples, straight: BundleResult) -> BundleResult | None:
+    """The adjustment with a lens that bends so little that the fine grid alone shows it, and only once movers are out.
+
+    Args:
+        fine: Its samples, without what moves.
+        straight: What they gave with a straight lens.
+
+    Returns:
+        None where that is to stay.
+    """
+    if straight.camera_kind != "general":
+        return None
+    grid = _resize_grid(straight.inverse_depth, fine.rows, fine.columns)
+    departure = departing(fine, _state(straight, grid), ("bends",), SMALLEST_KNOWN)
+    if departure is None:
+        return None
+    samples, state = departure
+    grid = state.inverse_depth.reshape(-1, fine.rows, fine.columns)
+    return _solve_fine(samples, state, grid, None, SMALLEST_KNOWN)
+
+
+def _state(result: BundleResult, inverse_depth: Float[np.ndarray, "N *k"]) -> State:
+    """Where the adjustment begins from an earlier result."""
+    return State(geo.invert_rigid(result.c2w_cv), inverse_depth, result.focal, optics=result.optics)
 
 
 def _first_solution(
@@ -208,6 +170,7 @@ def _solve_fine(
     state: State,
     grid: Float[np.ndarray, "N r c"],
     world: Float[np.ndarray, "N K"] | None,
+    smallest: float = SMALLEST,
 ) -> BundleResult | None:
     """The adjustment on the fine grid.
 
@@ -216,6 +179,7 @@ def _solve_fine(
         state: Cameras to start from.
         grid: Inverse depth, on any grid.
         world: How surely each of its points belongs to the world that is wanted.
+        smallest: How large a zoom or bend must be.
 
     Returns:
         None where a zoom or bend that was looked for is not sure.
@@ -229,7 +193,7 @@ def _solve_fine(
     state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
     information, focal_std = information_of(solver, state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
-    if (fine.zooms or fine.bends) and (recognition.kind != "general" or not is_sure(solver, state, robust)):
+    if (fine.zooms or fine.bends) and (recognition.kind != "general" or not is_sure(solver, state, robust, smallest)):
         return None
     return _result(fine, recognition, focal_std)
 

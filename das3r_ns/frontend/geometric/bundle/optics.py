@@ -46,6 +46,14 @@ class Optics:
         """Of frames that are as the pinhole has them."""
         return cls(np.zeros(count), np.zeros(2))
 
+    @classmethod
+    def of_lens(
+        cls, zoom: Float[np.ndarray, " N"], k: tuple[float, float], focal: float, centre: Float[np.ndarray, " 2"]
+    ) -> Optics:
+        """Of a lens by OpenCV's k1 and k2 for a focal in pixels; undoes :meth:`coefficients`."""
+        square = (focal / centre.max()) ** 2
+        return cls(zoom, np.array([k[0] / square, k[1] / square**2]))
+
     @property
     def unknowns(self) -> Float[np.ndarray, " O"]:
         """Zoom of every frame, then the bend."""
@@ -79,6 +87,13 @@ class Optics:
         if self.bend.any():
             offset = offset * (1.0 / self._growth(self._radius(offset, centre)))[..., None]
         return (centre + np.exp(-self.zoom[frames])[:, None, None] * offset).astype(np.float32)
+
+    def bent(
+        self, points: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
+    ) -> Float[np.ndarray, "M K 2"]:
+        """Where these frames show what the pinhole shows at ``points``; undoes :meth:`straightened`."""
+        offset = np.exp(self.zoom[frames])[:, None, None] * (points - centre)
+        return centre + offset * self._growth(np.linalg.norm(offset, axis=-1) / centre.max())[..., None]
 
     def magnification(self, frames: np.ndarray) -> Float[np.ndarray, "M 1"]:
         """Size of what these frames show against how the pinhole shows it, float32."""

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.departures import normalised
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
@@ -142,10 +141,9 @@ def adjust_on_points(
     tracks = pick_points(pyramids, strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
     scale = max(tracks.size) / max(result.width, result.height)
     known_focal = None if known_focal is None else known_focal * scale
-    optics = None if result.zoom is None else Optics(np.log(result.zoom), np.zeros(2))
     inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
     start = State(
-        geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=optics
+        geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=result.optics
     )
     find_again(tracks, start, by_flow(tracks, flows))
     find_again(tracks, start)
@@ -205,5 +203,7 @@ def _as_result(result: BundleResult, start: State, state: State, samples: Sample
     unit = float(np.exp(weighted_median(ratio.ravel(), worth.ravel())))
     w2c[:, :3, 3] *= unit
     state = normalised(state)
-    zoom = None if state.optics is None else np.exp(state.optics.zoom)
-    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / scale, zoom=zoom)
+    optics = state.optics
+    zoom = np.exp(optics.zoom) if samples.zooms and optics is not None else None
+    bend = optics.coefficients(state.focal, samples.centre) if samples.bends and optics is not None else None
+    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / scale, zoom=zoom, bend=bend)

@@ -180,7 +180,8 @@ class Tracks:
             targets.astype(np.float32),
             (weights * self.trust[order[:, 0]]).astype(np.float32),
             known_focal=known_focal,
-            zooms=start.optics is not None,
+            zooms=start.optics is not None and bool(start.optics.zoom.any()),
+            bends=start.optics is not None and bool(start.optics.bend.any()),
         )
 
 
@@ -231,11 +232,14 @@ def project(
     """Image coordinates in frame j of points of frame i, and whether they lie in front of it."""
     centre = np.array(size) / 2
     motion = state.w2c[j] @ geo.invert_rigid(state.w2c[i])
-    focals = state.focals
-    rays = np.concatenate([(points - centre) / focals[i], np.ones((len(points), 1))], axis=1)
+    optics = state.optics
+    if optics is not None:
+        points = optics.straightened(points[None], np.array([i]), centre)[0]
+    rays = np.concatenate([(points - centre) / state.focal, np.ones((len(points), 1))], axis=1)
     seen = rays @ motion[:3, :3].T + inverse_depth[:, None] * motion[:3, 3]
     front = seen[:, 2] > 1e-3
-    return seen[:, :2] / np.where(front, seen[:, 2], 1.0)[:, None] * focals[j] + centre, front
+    places = seen[:, :2] / np.where(front, seen[:, 2], 1.0)[:, None] * state.focal + centre
+    return places if optics is None else optics.bent(places[None], np.array([j]), centre)[0], front
 
 
 def by_flow(tracks: Tracks, flows: PairFlows) -> Places:

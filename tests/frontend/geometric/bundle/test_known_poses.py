@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.scene import geometry as geo
 

@@ -10,10 +10,11 @@ import pytest
 from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle import worlds
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, BundleResult, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.first_cameras import Seed
 from das3r_ns.frontend.geometric.bundle.flow_samples import sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import start_depth
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jaxtyping import Float, UInt8
 
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleResult
 from das3r_ns.frontend.geometric.bundle.flow_samples import best_points, grid_shape
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.scene import geometry as geo
 
 
