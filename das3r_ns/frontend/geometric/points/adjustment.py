@@ -17,13 +17,8 @@ from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
-from das3r_ns.frontend.geometric.points.tracks import (
-    build_pyramids,
-    by_flow,
-    find_again,
-    pick_points,
-    sample_map,
-)
+from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
+from das3r_ns.frontend.geometric.points.tracks import by_flow, find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo

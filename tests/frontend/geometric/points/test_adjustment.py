@@ -11,7 +11,8 @@ import pytest
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
-from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points, sample_map
+from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
+from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.scene import geometry as geo
 

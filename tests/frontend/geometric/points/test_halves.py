@@ -13,7 +13,8 @@ from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves, path_distance
-from das3r_ns.frontend.geometric.points.tracks import build_pyramids, find_again, pick_points, sample_map
+from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
+from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.scene import geometry as geo
 
