@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows, pixel_grid
 
-DARKEST, BRIGHTEST = 16, 240
+DARKEST, BRIGHTEST = 32, 240
 """Grey levels between which a pixel tells a gain: below is noise, above it may be cut off."""
 
 STEP = 4
@@ -25,6 +25,10 @@ FEWEST = 50
 CHANGES = 0.05
 """Difference of log gains between frames (their middle nine tenths) from which the light is said to change: less is
 what glossy things, vignetting and compression make of steady light."""
+
+DISAGREEMENT = 0.3
+"""Share of that difference by which dark and bright pixels may disagree. A gain is the same for both; haze and stray
+light brighten what is dark, and are no gain."""
 
 
 def frame_light(images: UInt8[np.ndarray, "N H W 3"], flows: PairFlows) -> Float[np.ndarray, "N 3"] | None:
@@ -38,36 +42,44 @@ def frame_light(images: UInt8[np.ndarray, "N H W 3"], flows: PairFlows) -> Float
         flows: Optical flow both ways between frames.
 
     Returns:
-        Log gains, of median 0 in each channel; None where the light does not change to speak of.
+        Log gains, of median 0 in each channel; None where the light does not change to speak of, or not by a gain.
     """
     rows, ratios, weights = [], [], []
     for i, j in flows.pairs:
         if i > j or (j, i) not in flows.fields:
             continue
-        ratio = _log_ratio(images[i], images[j], flows, i, j)
+        ratio, level = _log_ratio(images[i], images[j], flows, i, j)
         if len(ratio) < FEWEST:
             continue
         row = np.zeros(len(images))
         row[j], row[i] = 1.0, -1.0
         rows.append(row)
-        ratios.append(np.median(ratio, axis=0))
+        dark = level < np.median(level)
+        ratios.append(np.concatenate([np.median(of, axis=0) for of in (ratio, ratio[dark], ratio[~dark])]))
         weights.append(np.sqrt(len(ratio)))
     if not rows:
         return None
     weight = np.array(weights)[:, None] / max(weights)
-    # The last row fixes what pairs cannot tell, and holds frames that are in none of them.
+    # The last rows fix what pairs cannot tell, and hold frames that are in none of them.
     system = np.concatenate([weight * np.array(rows), 1e-3 * np.eye(len(images))])
-    wanted = np.concatenate([weight * np.array(ratios), np.zeros((len(images), 3))])
-    light = np.linalg.lstsq(system, wanted, rcond=None)[0]
-    light -= np.median(light, axis=0)
-    low, high = np.percentile(light, [5, 95], axis=0)
-    return light if (high - low).max() > CHANGES else None
+    wanted = np.concatenate([weight * np.array(ratios), np.zeros((len(images), 9))])
+    solution = np.linalg.lstsq(system, wanted, rcond=None)[0]
+    light, of_dark, of_bright = np.split(solution - np.median(solution, axis=0), 3, axis=1)
+    change = _spread(light)
+    return light if change > CHANGES and _spread(of_dark - of_bright) < DISAGREEMENT * change else None
+
+
+def _spread(values: Float[np.ndarray, "N 3"]) -> float:
+    """Range of the middle nine tenths of the frames, of the channel where it is largest."""
+    low, high = np.percentile(values, [5, 95], axis=0)
+    return float((high - low).max())
 
 
 def _log_ratio(
     first: UInt8[np.ndarray, "H W 3"], second: UInt8[np.ndarray, "H W 3"], flows: PairFlows, i: int, j: int
-) -> Float[np.ndarray, "M 3"]:
-    """Logarithm of the second picture over the first, of the pixels whose flow leads there and back."""
+) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, " M"]]:
+    """Logarithm of the second picture over the first, of the pixels whose flow leads there and back, and their grey
+    level."""
     sample = np.s_[::STEP, ::STEP]
     flow = flows.flow(i, j)[sample]
     x, y = (axis[sample] for axis in pixel_grid(flows.height, flows.width))
@@ -75,7 +87,7 @@ def _log_ratio(
     here = cv2.blur(first, (3, 3))[sample].astype(np.float32)
     dark, bright = np.minimum(here, there).min(axis=-1), np.maximum(here, there).max(axis=-1)
     good = (flows.backward_error(i, j, STEP) < AGREEMENT) & (dark > DARKEST) & (bright < BRIGHTEST)
-    return np.log(there[good] / here[good])
+    return np.log(there[good] / here[good]), (there[good] + here[good]).mean(axis=1)
 
 
 def evenly_lit(

@@ -50,6 +50,14 @@ def test_steady_frames_stay_as_they_are(demo_video) -> None:
     assert evenly_lit(demo_video.images, None) is demo_video.images
 
 
+def test_haze_is_no_gain(demo_video) -> None:
+    """Stray light that comes and goes: it adds to all colours alike."""
+    images = demo_video.images
+    haze = np.linspace(0, 50, len(images))[:, None, None, None]
+    hazy = np.clip(np.rint(images * 0.8 + haze), 0, 255).astype(np.uint8)
+    assert frame_light(hazy, dis_flow(hazy, strided_pairs(len(images), STRIDES))) is None
+
+
 def test_no_flow_says_nothing(demo_video) -> None:
     dark = np.zeros_like(demo_video.images[:3])
     assert frame_light(dark, dis_flow(dark, strided_pairs(3, (1,)))) is None
