@@ -24,9 +24,10 @@ said of that frame: a place in space has seven unknowns with its unit, and some 
 POOR_SHARE, LOST_SHARE = 0.6, 0.3
 """Share of the matches held back that must be explained to a pixel; below the second, the world found is not there."""
 
-APART, LOST_APART = 0.006, 0.05
-"""Shares of the path's length by which the halves of the picture may disagree on the cameras. Either half errs by more
-than all of them do, so what they differ by is no less than the error to expect."""
+APART = 0.006
+"""Share of the path's length by which the halves of the picture may disagree on the cameras. Either half errs by more
+than all of them do, so what they differ by is no less than the error to expect. However far apart they are, it is no
+proof that the clip is not solved: before far ground the path's length itself is hardly measured."""
 
 OUTLYING, OUTLYING_PIXELS = 3.0, 0.5
 """A frame stands out where its matches are so many times, and so many pixels, further off than those of most."""
@@ -282,7 +283,6 @@ def _disagreement(signs: Signs, apart: Mapping[str, float]) -> Iterator[Doubt]:
             f"The cameras that either half of the picture would have ({worst}) are {100 * apart[worst]:.1f} % of the "
             "path apart.",
             ADVICE[worst],
-            grave=apart[worst] > LOST_APART,
         )
 
 

@@ -49,7 +49,7 @@ def test_a_clip_that_is_solved_is_sound() -> None:
         ({"share": 0.5}, "doubtful", "misfit", "50 %"),
         ({"share": 0.1}, "not solved", "misfit", "10 %"),
         ({"apart": {"middle and border": 0.03}}, "doubtful", "halves disagree", "--known-focal"),
-        ({"apart": {"middle and border": 0.3}}, "not solved", "halves disagree", "30.0 %"),
+        ({"apart": {"middle and border": 0.3}}, "doubtful", "halves disagree", "30.0 %"),
         ({"apart": None}, "doubtful", "few points", "Fog"),
         ({"focal_std": 0.5}, "doubtful", "focal unsure", "--known-focal"),
         ({"focals_apart": 0.2}, "doubtful", "focal unsure", "--known-focal"),
