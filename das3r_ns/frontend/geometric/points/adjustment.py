@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import normalised
-from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
-from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
-from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
-from das3r_ns.frontend.geometric.points.tracks import by_flow, find_again, pick_points
+from das3r_ns.frontend.geometric.points.held_back import EXPLAINED, HeldBack, is_better, judge, settle_depth
+from das3r_ns.frontend.geometric.points.pyramids import Pyramids, build_pyramids, sample_map
+from das3r_ns.frontend.geometric.points.resection import MIN_CORE, MOST, place_anew, well_tied
+from das3r_ns.frontend.geometric.points.tracks import Tracks, by_flow, find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
@@ -133,9 +135,53 @@ def adjust_on_points(
     """
     count = len(result.c2w_cv)
     pyramids = build_pyramids(frames, count, on_step)
+    scale = max(pyramids.size) / max(result.width, result.height)
+    known_focal = None if known_focal is None else known_focal * scale
+    tracks, start, state = _solution(result, flows, pyramids, static_weight, known_focal, on_step)
+    held_back = _every_fifth(count, tracks.points.shape[1])
+    samples = tracks.samples(start, static_weight, known_focal)
+    before, distance_before = judge(samples, start, held_back, tracks.found)
+    after, distance_after = judge(samples, state, held_back, tracks.found)
+    on_step()
+    number = _found_in_two(samples, tracks.found)
+    enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
+    taken = bool(enough and is_better(samples, distance_before, distance_after))
+    core = well_tied(after if taken else before) if enough else range(0)
+    if len(core) >= MIN_CORE and 0 < count - len(core) <= MOST and start.optics is None:
+        placed = place_anew(
+            tracks,
+            state if taken else start,
+            sample_flows(flows, BundleAdjustmentConfig.fine_grid, static_weight),
+            core,
+        )
+        anew = _with_dense_depth(result, placed, scale, flows, static_weight)
+        other = _solution(anew, flows, pyramids, static_weight, known_focal)
+        seen = other[0].samples(other[1], static_weight, known_focal)
+        rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
+        then, distance_then = judge(seen, other[2], held_back, other[0].found)
+        loose = [i for i in range(count) if i not in core]
+        if is_better(seen, distance_rival, distance_then, loose, EXPLAINED * seen.unit):
+            (tracks, start, state), samples, result = other, seen, anew
+            before, after, taken = rival, then, True
+            number = _found_in_two(samples, tracks.found)
+    adjusted = _as_result(result, start, state, samples, scale) if taken else result
+    settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
+    halves = compare_halves(samples, state if taken else start, *settings) if enough else None
+    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit)
+
+
+def _solution(
+    result: BundleResult,
+    flows: PairFlows,
+    pyramids: Pyramids,
+    static_weight: Float[np.ndarray, "N h w"] | None,
+    known_focal: float | None,
+    on_step: Callable[[], None] = lambda: None,
+) -> tuple[Tracks, State, State]:
+    """Tracks of points looked for from a dense solution, that solution, and what the points make of it."""
+    count = len(result.c2w_cv)
     tracks = pick_points(pyramids, strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
     scale = max(tracks.size) / max(result.width, result.height)
-    known_focal = None if known_focal is None else known_focal * scale
     inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
     start = State(
         geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=result.optics
@@ -152,17 +198,39 @@ def adjust_on_points(
         find_again(tracks, state)
         on_step()
     samples = tracks.samples(start, static_weight, known_focal)
-    state = _adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
-    before, distance_before = judge(samples, start, held_back, tracks.found)
-    after, distance_after = judge(samples, state, held_back, tracks.found)
-    on_step()
-    number = _found_in_two(samples, tracks.found)
-    enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
-    taken = bool(enough and is_better(samples, distance_before, distance_after))
-    adjusted = _as_result(result, start, state, samples, scale) if taken else result
-    settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
-    halves = compare_halves(samples, state if taken else start, *settings) if enough else None
-    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit)
+    return tracks, start, _adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
+
+
+def _with_dense_depth(
+    result: BundleResult,
+    placed: State,
+    scale: float,
+    flows: PairFlows,
+    static_weight: Float[np.ndarray, "N h w"] | None,
+) -> BundleResult:
+    """The dense solution with other cameras, and the depth that the flow has under them.
+
+    Args:
+        result: The dense solution as it was.
+        placed: The cameras.
+        scale: Pixels of these per pixel of the flow.
+        flows: The flow.
+        static_weight: Probability that each pixel is static.
+    """
+    shared = replace(result, focal=placed.focal / scale)
+    depth = bundle_adjust(
+        flows,
+        static_weight,
+        known_c2w_cv=geo.invert_rigid(placed.w2c),
+        known_intrinsics=shared.frame_intrinsics,
+    )
+    return replace(
+        shared,
+        c2w_cv=depth.c2w_cv,
+        inverse_depth=depth.inverse_depth,
+        information=depth.information,
+        residual=depth.residual,
+    )
 
 
 def _every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:

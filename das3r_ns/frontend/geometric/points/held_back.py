@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,7 +128,13 @@ def _unit(before: State, after: State) -> float:
     return float(steps[1][largest] / steps[0][largest]) if steps[0][largest] > 0 else 1.0
 
 
-def is_better(samples: Samples, before: Float[np.ndarray, "E K"], after: Float[np.ndarray, "E K"]) -> bool:
+def is_better(
+    samples: Samples,
+    before: Float[np.ndarray, "E K"],
+    after: Float[np.ndarray, "E K"],
+    frames: Sequence[int] | None = None,
+    scale: float | None = None,
+) -> bool:
     """Whether the matches held back are explained better by the second solution, by more than chance.
 
     The robust losses of the two are compared match by match and averaged frame by frame, for matches of one frame err
@@ -137,15 +144,19 @@ def is_better(samples: Samples, before: Float[np.ndarray, "E K"], after: Float[n
         samples: All tracks.
         before: Distances under the first solution, as :func:`judge` gives them.
         after: Under the second one.
+        frames: Those that have a say; None = all.
+        scale: Of the robust loss, in pixels; None = twice the median distance under the first solution, which tells
+            two solutions apart that are nearly the same. Whether one is in the wrong place altogether is told by what
+            is explained at all (:data:`EXPLAINED`): what is far away fits many places to a fraction of a pixel.
     """
     counts = (before >= 0) & (after >= 0)
     weights = np.where(counts, samples.weights, 0.0)
     if not weights.any():
         return False
-    square = (2.0 * float(weighted_median(before.ravel(), weights.ravel()))) ** 2 + 1e-12
+    square = (scale or 2.0 * float(weighted_median(before.ravel(), weights.ravel()))) ** 2 + 1e-12
     gain = weights * (before**2 / (square + before**2) - after**2 / (square + after**2))
     gains = []
-    for i in range(samples.num_frames):
+    for i in range(samples.num_frames) if frames is None else frames:
         e = samples.edges_of(i)
         if weights[e].sum() > 0:
             gains.append(gain[e].sum() / weights[e].sum())

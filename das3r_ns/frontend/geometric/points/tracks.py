@@ -153,13 +153,22 @@ def pick_points(
         trust[i] = texture_weight(texture[y, x]) * (texture[y, x] > 0)
         if static_weight is not None:
             trust[i] *= sample_map(static_weight[i], points[i], size)
-        level = np.log(inverse_depth[i]).astype(np.float32)
-        for axis, (dx, dy) in enumerate(((1, 0), (0, 1))):
-            # Sobel's kernel adds up to eight times the change from one sample to the next.
-            change = cv2.Sobel(level, cv2.CV_32F, dx, dy) / 8 * level.shape[1 - axis] / size[axis]
-            slopes[i, :, axis] = sample_map(change, points[i], size)
+        slopes[i] = slopes_of(inverse_depth[i], points[i], size)
     found = (len(pairs), shape[1])
     return Tracks(pyramids, rows, columns, points, slopes, trust, pairs, np.zeros((*found, 2)), np.full(found, -1.0))
+
+
+def slopes_of(
+    inverse_depth: Float[np.ndarray, "r c"], points: Float[np.ndarray, "K 2"], size: tuple[int, int]
+) -> Float[np.ndarray, "K 2"]:
+    """Change of the logarithm of an inverse depth map per pixel, at points of the same picture at another size."""
+    level = np.log(inverse_depth).astype(np.float32)
+    slopes = np.empty((len(points), 2))
+    for axis, (dx, dy) in enumerate(((1, 0), (0, 1))):
+        # Sobel's kernel adds up to eight times the change from one sample to the next.
+        change = cv2.Sobel(level, cv2.CV_32F, dx, dy) / 8 * level.shape[1 - axis] / size[axis]
+        slopes[:, axis] = sample_map(change, points, size)
+    return slopes
 
 
 def project(
@@ -198,7 +207,11 @@ def by_flow(tracks: Tracks, flows: PairFlows) -> Places:
 
 
 def find_again(
-    tracks: Tracks, state: State, places: Places | None = None, on_pair: Callable[[], None] = lambda: None
+    tracks: Tracks,
+    state: State,
+    places: Places | None = None,
+    on_pair: Callable[[], None] = lambda: None,
+    wanted: Bool[np.ndarray, " E"] | None = None,
 ) -> None:
     """Look in the other frame of each pair for the points that have not been found there yet.
 
@@ -207,6 +220,7 @@ def find_again(
         state: Cameras and inverse depths of the points, which say how patches change their shape.
         places: Where to look; None = where the cameras expect the points.
         on_pair: Called after each pair.
+        wanted: The pairs to look in; None = all.
     """
     levels = tracks.pyramids.levels
 
@@ -227,7 +241,7 @@ def find_again(
         on_pair()
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(one, range(len(tracks.pairs))))
+        list(pool.map(one, range(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted).tolist()))
 
 
 def _expected(
