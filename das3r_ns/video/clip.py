@@ -36,7 +36,7 @@ class Clip(ABC):
 
     Args:
         path: The folder that holds the images, or the video file.
-        max_frames: Frame budget; longer videos are thinned evenly.
+        max_frames: Frame budget; longer videos are thinned.
     """
 
     def __init__(self, path: Path, max_frames: int) -> None:
