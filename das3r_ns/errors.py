@@ -19,10 +19,3 @@ class Das3rExit(Das3rError, SystemExit):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.code = f"\nerror: {message}"
-
-
-NO_RAYS = (
-    "Gaussians are drawn as pictures, not ray by ray as `ns-export pointcloud` and `ns-export poisson` want it. Take "
-    "`das3r export --format points` for a point cloud, `ns-export gaussian-splat` for the splats."
-)
-"""What those commands of nerfstudio are answered, which know radiance fields only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
@@ -14,7 +14,6 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from torch import Tensor
 
 from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
-from das3r_ns.errors import NO_RAYS, Das3rExit
 from das3r_ns.scene.static_weight import read_static_weight
 
 
@@ -98,15 +97,6 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
         known = self.train_dataset.cameras  # on the host: the model need not ask the device how large its picture is
         camera.metadata = {"cam_idx": index, "size": (int(known.width[index]), int(known.height[index]))}
         return camera, data
-
-    @property
-    def train_pixel_sampler(self) -> NoReturn:
-        """Asked for by ``ns-export pointcloud`` and ``poisson``, which would end in an assertion.
-
-        Raises:
-            Das3rExit: Always.
-        """
-        raise Das3rExit(NO_RAYS)
 
     @property
     def fixed_indices_eval_dataloader(self) -> list[tuple[Cameras, dict]]:

@@ -15,7 +15,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.utils.colors import get_color
 from torch import Tensor, nn
 
-from das3r_ns.errors import NO_RAYS, Das3rExit
+from das3r_ns.errors import Das3rExit
 from das3r_ns.rasterization import rasterization
 from das3r_ns.splats.camera import (
     SPLAT_VARIANCE,
@@ -42,6 +42,11 @@ from das3r_ns.splats.staticness import (
 from das3r_ns.splats.viewer import ViewerPanel
 
 __all__ = ["Das3rModel", "Das3rModelConfig"]
+
+NO_RAYS = (
+    "Gaussians are drawn as pictures, not ray by ray as `ns-export pointcloud` and `ns-export poisson` want it. Take "
+    "`das3r export --format points` for a point cloud, `ns-export gaussian-splat` for the splats."
+)
 
 METRICS_EVERY = 10
 """Steps between two looks at how far the cameras have moved: those of which nerfstudio's log tells, by default."""

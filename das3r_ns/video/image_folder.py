@@ -125,13 +125,14 @@ class ImageFolder(Clip):
             try:
                 if keeps:
                     image = read_image(file)
-                    if (image.shape[1], image.shape[0]) == self.size:
+                    grey = None
+                    if (image.shape[1], image.shape[0]) == self.size:  # else said where the image is wanted
                         self._working[number] = shrink(image, long_side)
-                    grey = shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), SMALL)
+                        grey = shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), SMALL)
                 else:
                     grey = read_small(file)
             except Das3rError:
-                grey = None  # said where the image is wanted
+                grey = None  # said there, too
             on_frame()
             return number, grey
 

@@ -28,7 +28,7 @@ def small_outputs(folder: Path, count: int) -> DataparserOutputs:
         image_filenames=[image] * count,
         cameras=Cameras(torch.eye(4)[None, :3].repeat(count, 1, 1), 10.0, 10.0, 4.0, 3.0, 8, 6),
         mask_filenames=[mask] * count,
-        metadata={"static_weight_filenames": [weight] * count},
+        metadata={"static_weight_filenames": [weight] * count, "frame_indices": torch.arange(count)},
     )
 
 

@@ -98,5 +98,3 @@ def test_single_rays_are_refused_in_a_sentence(make_trainer) -> None:
     trainer = make_trainer(steps=1)
     with pytest.raises(Das3rExit, match="das3r export --format points"):
         trainer.pipeline.model(RayBundle(torch.zeros(1, 3), torch.ones(1, 3), torch.ones(1, 1)))
-    with pytest.raises(Das3rExit, match="das3r export --format points"):
-        _ = trainer.pipeline.datamanager.train_pixel_sampler

@@ -252,8 +252,8 @@ def test_without_pycolmap_nothing_is_computed(
     with pytest.raises(SystemExit):
         main.entrypoint(["masks", *options, "--cameras", "colmap"])
     error = capsys.readouterr().err
-    assert "pip install 'das3r-ns[colmap]'" in error and error.count("\n") == 1
-    assert not runs and not (video / ".das3r").exists()
+    assert "pip install 'das3r-ns[colmap]'" in error and "Decoding" not in error
+    assert not runs and not list((video / ".das3r").glob("*/"))  # what the frames are is all that is kept
 
 
 def test_known_poses_and_colmap_exclude_each_other(video: Path, tmp_path: Path, runs: list[Known]) -> None:

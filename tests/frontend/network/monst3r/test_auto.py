@@ -19,7 +19,7 @@ from rich.console import Console
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
-from das3r_ns.frontend.choice import choose_front_end
+from das3r_ns.frontend.choice import FRONT_ENDS, choose_front_end
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.network.monst3r import hub, identity
 from das3r_ns.frontend.network.monst3r.identity import checkpoint_identity
@@ -132,7 +132,8 @@ def test_keys_of_geometric_results_know_nothing_of_the_network(
     data: Path, hub_cache: Path, oracle_front_end: list[int]
 ) -> None:
     scene = run.load_or_estimate(data, FrontEndConfig(long_side=160), quiet())
-    settings = {"front_end": "geometric", "long_side": 160, "points": True, "stereo": True, "version": 7}
+    settings = {"front_end": "geometric", "long_side": 160, "points": True, "stereo": True, "stopped": "leave"}
+    settings["version"] = FRONT_ENDS["geometric"].version
     assert scene.cache_dir.name == cache.cache_key(scene.clip.content_hash, settings)
     assert cache.FORMAT == 1
     network = {"network_size": 256, "pair_graph": "complete", "window": 30, "precision": "float32", "batch_size": 3}
