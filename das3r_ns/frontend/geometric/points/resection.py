@@ -148,7 +148,7 @@ def _voted_pose(
         for x, y in there[fits]:
             patch = picture[y - RADIUS : y + RADIUS + 1, x - RADIUS : x + RADIUS + 1]
             found = np.nan_to_num(cv2.matchTemplate(target, patch, cv2.TM_CCOEFF_NORMED)) > ALIKE
-            maps.append(cv2.copyMakeBorder(found.astype(np.uint8), *[RADIUS] * 4, cv2.BORDER_CONSTANT))
+            maps.append(np.pad(found.astype(np.uint8), RADIUS))
     points = np.concatenate(points)
     depth = np.maximum((points - start) @ turned[2], step)
 
