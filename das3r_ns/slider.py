@@ -10,11 +10,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1.2rem}
-body{color:#1c2430;background:#fff}
-h1{font-size:1.5rem;margin:0 0 .4rem}.note{color:#68727f;margin:.2rem 0 1.2rem}
-"""
+from das3r_ns.page import html_page
+
 SLIDER_STYLE = """
 .slider{margin:0 0 1.4rem}.slider figcaption{font-size:.85rem;color:#68727f}
 .slider div{position:relative;overflow:hidden;border-radius:3px}.slider img{display:block;width:100%}
@@ -51,10 +48,8 @@ def slider(before: UInt8[np.ndarray, "H W 3"], after: UInt8[np.ndarray, "H W 3"]
 
 def page(title: str, note: str, figures: Sequence[str]) -> str:
     """A whole page: a title, a line below it, and figures."""
-    head = "<meta charset=utf-8><meta name=viewport content='width=device-width'>"
-    head += f"<title>{escape(title)}</title><style>{STYLE}{SLIDER_STYLE}</style>"
-    body = f"<h1>{escape(title)}</h1><p class=note>{escape(note)}</p>{''.join(figures)}"
-    return f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>\n"
+    heading = f"<h1>{escape(title)}</h1><p class=note>{escape(note)}</p>"
+    return html_page(title, [heading, *figures], SLIDER_STYLE)
 
 
 def _data(picture: UInt8[np.ndarray, "H W 3"]) -> str:

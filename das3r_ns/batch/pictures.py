@@ -40,9 +40,8 @@ def draw_pictures(step: Step) -> None:
     if step.name == "clean-plate" and (step.target / "clean-plate.json").is_file():
         names = json.loads((step.target / "clean-plate.json").read_text(encoding="utf-8"))["frame_names"]
         plate = cv2.imread(str(step.target / "frames" / f"{len(names) // 2:05d}.png"))
-        frame = _frame(
-            step, names[len(names) // 2]
-        )  # not always that of the masks: the plates repeat what the video does
+        # Not always that of the masks: the plates repeat what the video does.
+        frame = _frame(step, names[len(names) // 2])
         if plate is not None and frame is not None:
             _write(pictures / BEFORE, frame)
             _write(pictures / AFTER, plate)

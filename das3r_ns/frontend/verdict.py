@@ -6,7 +6,7 @@ The rules are few, and each compares one sign with one or two thresholds that st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from das3r_ns.scene.binary_masks import MOVES
 from das3r_ns.scene.estimate import CameraKind, SceneEstimate
+from das3r_ns.video.selection import listed
 
 Word = Literal["sound", "doubtful", "not solved", "none"]
 
@@ -256,8 +257,8 @@ def _misfit(signs: Signs) -> Iterator[Doubt]:
     if cuts:
         yield Doubt(
             "cut",
-            f"Hardly anything is found on both sides of the gap before frame {runs(cuts)}, so nothing ties the cameras "
-            "there together.",
+            f"Hardly anything is found on both sides of the gap before frame {listed(cuts)}, so nothing ties the "
+            "cameras there together.",
             "Cut the clip there.",
             cuts,
         )
@@ -268,7 +269,7 @@ def _misfit(signs: Signs) -> Iterator[Doubt]:
     if frames:
         yield Doubt(
             "frames stand out",
-            f"Hardly anything fits or is found again at frame {runs(frames)}.",
+            f"Hardly anything fits or is found again at frame {listed(frames)}.",
             "Cut the clip there.",
             frames,
         )
@@ -284,14 +285,3 @@ def _disagreement(signs: Signs, apart: Mapping[str, float]) -> Iterator[Doubt]:
             "path apart.",
             ADVICE[worst],
         )
-
-
-def runs(frames: Sequence[int]) -> str:
-    """Numbers of frames for a sentence: 3, 7-9, 12."""
-    spans: list[list[int]] = []
-    for frame in sorted(frames):
-        if spans and frame == spans[-1][1] + 1:
-            spans[-1][1] = frame
-        else:
-            spans.append([frame, frame])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -51,7 +52,7 @@ def spread(count: int, budget: int) -> list[int]:
     return [round(i * (count - 1) / (budget - 1)) for i in range(budget)]
 
 
-def listed(numbers: list[int]) -> str:
+def listed(numbers: Sequence[int]) -> str:
     """Sorted numbers for a person, runs of them shortened: ``3, 7-12``."""
     runs: list[list[int]] = []
     for number in numbers:

@@ -14,8 +14,9 @@ import pytest
 from das3r_ns.frontend import run
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.points.held_back import HeldBack
-from das3r_ns.frontend.verdict import Signs, Verdict, judge, runs, signs_of
+from das3r_ns.frontend.verdict import Signs, Verdict, judge, signs_of
 from das3r_ns.progress import Progress
+from das3r_ns.video.selection import listed
 
 N = 12
 GOOD = Signs(
@@ -110,7 +111,7 @@ def test_the_signs_are_those_of_the_matches_held_back(demo_video) -> None:
 
 
 def test_frames_in_words() -> None:
-    assert runs([3, 9, 7, 8, 12]) == "3, 7-9, 12"
+    assert listed([3, 7, 8, 9, 12]) == "3, 7-9, 12"
 
 
 def test_noise_is_not_solved(tmp_path: Path) -> None:

@@ -105,8 +105,10 @@ def estimate(
             evidence = motion_evidence(images, flows, rigid, advance)
         dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
         dynamic = known.with_masks(dynamic)
+        result = None
+    stays = static_weight(known.not_static(dynamic), flow_size)
+    if result is None:
         with progress.stage("Cameras"):
-            stays = static_weight(known.not_static(dynamic), flow_size)
             result = bundle_adjust(flows, stays, initial=first, departures=departures, **cameras)
         if result.bend is not None:
             return _straightened(result, flows, stays, as_filmed, names, config, progress, known, full_size)
@@ -114,14 +116,11 @@ def estimate(
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         frames = iter(images) if full_size is None else full_size()
         with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
-            stays = static_weight(known.not_static(dynamic), flow_size)
             points = adjust_on_points(result, flows, frames, stays, cameras.get("known_focal"), advance)
         progress.say(points.message)
         result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
-        depth, confidence = dense_depth(
-            flows, result, images, static_weight(known.not_static(dynamic), flow_size), advance
-        )
+        depth, confidence = dense_depth(flows, result, images, stays, advance)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
     for message in result.messages:
         progress.say(message)
@@ -213,16 +212,15 @@ def _with_stereo(
     """
     count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
     dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
+    world = known.fixed_weight((scene.width, scene.height), count)
     with progress.stage("Stereo", count) as advance:
-        certain = known.fixed_weight((scene.width, scene.height), count)
-        if evidence is None:
-            certain = 1.0 - known.not_static(dynamic)
+        certain = world if evidence is not None else 1.0 - known.not_static(dynamic)
         matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
     if matches is None:
         return scene
     if evidence is not None and not scene.provenance["refined"]:
         with progress.stage("Depth", count) as advance:
-            depth, confidence = matches.depth(known.fixed_weight((scene.width, scene.height), count), advance)
+            depth, confidence = matches.depth(world, advance)
         matched = RigidPrediction(
             depth=1.0 / resized(1.0 / depth, flow_size),
             reliability=resized(confidence, flow_size),
