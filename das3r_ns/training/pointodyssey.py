@@ -1,7 +1,7 @@
 """Masks for a scene of PointOdyssey (Zheng et al., ICCV 2023), which has depth and trajectories of points instead.
 
-As DAS3R has it (arXiv 2412.19584, section on training data): a point moves if its place in the world changes over the
-clip, and a pixel moves if the point nearest to what it shows does.
+As DAS3R made its training data (arXiv 2412.19584; its author in issue 12 of that repository): a point moves if its
+place in the world changes over the clip, and a pixel moves if the point nearest to what it shows does.
 """
 
 from __future__ import annotations
