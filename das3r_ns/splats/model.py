@@ -44,7 +44,7 @@ from das3r_ns.splats.viewer import ViewerPanel
 __all__ = ["Das3rModel", "Das3rModelConfig"]
 
 NO_RAYS = (
-    "Gaussians are drawn as pictures, not ray by ray as `ns-export pointcloud` and `ns-export poisson` want it. Take "
+    "Gaussians are drawn as pictures, not ray by ray as `ns-export pointcloud`, `poisson` and `tsdf` want it. Take "
     "`das3r export --format points` for a point cloud, `ns-export gaussian-splat` for the splats."
 )
 
@@ -268,7 +268,7 @@ class Das3rModel(SplatfactoModel):
             any to learn from, in evaluation everything of :meth:`evaluation_outputs`.
 
         Raises:
-            Das3rExit: What is given is no camera: `ns-export pointcloud` and `poisson` want single rays.
+            Das3rExit: What is given is no camera: `ns-export pointcloud`, `poisson` and `tsdf` want single rays.
         """
         if not isinstance(camera, Cameras):
             raise Das3rExit(NO_RAYS)
