@@ -64,6 +64,7 @@ def trainer_config(name: str) -> Das3rTrainerConfig:
     from nerfstudio.pipelines.base_pipeline import VanillaPipelineConfig
 
     from das3r_ns.data.dataset import Das3rDataManagerConfig
+    from das3r_ns.splats.pipeline import Das3rPipeline
     from das3r_ns.splats.trainer import Das3rTrainerConfig
 
     preset = read_preset(name)
@@ -73,7 +74,7 @@ def trainer_config(name: str) -> Das3rTrainerConfig:
     else:
         from das3r_ns.splats.config import Das3rModelConfig as ModelConfig
         from das3r_ns.splats.optimizers import das3r_optimizers as optimizers
-    pipeline = VanillaPipelineConfig(datamanager=Das3rDataManagerConfig(), model=ModelConfig())
+    pipeline = VanillaPipelineConfig(_target=Das3rPipeline, datamanager=Das3rDataManagerConfig(), model=ModelConfig())
     config = Das3rTrainerConfig(method_name=name, pipeline=pipeline)
     apply_overrides(config, preset["trainer"], f"The preset {name}.yaml")
     config.optimizers = optimizers()

@@ -177,6 +177,7 @@ def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.Monk
     from das3r_ns.data.dataset import Das3rDataManagerConfig
     from das3r_ns.splats.config import Das3rModelConfig, PaperModelConfig
     from das3r_ns.splats.optimizers import das3r_optimizers, paper_optimizers
+    from das3r_ns.splats.pipeline import Das3rPipeline
     from das3r_ns.splats.trainer import Das3rTrainer, Das3rTrainerConfig
 
     def make(
@@ -207,6 +208,7 @@ def make_trainer(demo_video: DemoVideo, tmp_path: Path, monkeypatch: pytest.Monk
             vis="tensorboard",
             logging=LoggingConfig(local_writer=LocalWriterConfig(enable=False), profiler="none"),
             pipeline=VanillaPipelineConfig(
+                _target=Das3rPipeline,
                 datamanager=Das3rDataManagerConfig(
                     data=data,
                     dataparser=Das3rVideoDataParserConfig(**seeds),

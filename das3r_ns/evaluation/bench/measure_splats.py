@@ -20,7 +20,7 @@ from das3r_ns.evaluation.bench.lpips import find_lpips
 from das3r_ns.evaluation.bench.pictures import save_picture, shown_frames
 from das3r_ns.evaluation.compare import usable_masks
 from das3r_ns.evaluation.cost import Cost
-from das3r_ns.evaluation.held_out_cameras import carried_poses, refined_pose, trained_poses
+from das3r_ns.evaluation.held_out_cameras import refined_pose
 from das3r_ns.evaluation.measured_training import train
 from das3r_ns.evaluation.methods import method_config
 from das3r_ns.evaluation.metrics import psnr_paper, psnr_static
@@ -33,6 +33,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene.binary_masks import MOVES
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.static_weight import static_weight
+from das3r_ns.splats.held_out_cameras import corrected_poses
 from das3r_ns.splats.image_metrics import Lpips
 from das3r_ns.splats.ssim import weighted_ssim
 from das3r_ns.trained.run import render_camera, render_training_view, training_images
@@ -151,11 +152,8 @@ def _render(job: Job, pipeline: Pipeline, held_out: HeldOut) -> None:
     train_set, eval_set = training_images(pipeline), _eval_images(pipeline)
     at = [eval_set.metadata["frame_indices"].tolist().index(frame) for frame in held_out.frames]
     cameras = eval_set.cameras[torch.tensor(at)]
-    given = train_set.cameras.camera_to_worlds.double().cpu().numpy()
-    trained = trained_poses(pipeline.model, train_set.cameras)
     poses = {"given": cameras.camera_to_worlds.double().cpu().numpy()}
-    frames = train_set.metadata["frame_indices"].tolist()
-    poses["carried"] = carried_poses(poses["given"], held_out.frames, given, trained, frames)
+    poses["carried"] = corrected_poses(pipeline.model, train_set, eval_set)[at]
     if job.config.refine_test_poses:
         refined = []
         for k, (target, dynamic) in enumerate(zip(held_out.targets, held_out.dynamic, strict=True)):
