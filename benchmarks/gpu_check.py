@@ -26,6 +26,12 @@ ROOT = Path(__file__).parents[1]
 COUNTED = range(20, 40)
 """Steps whose waits for the device are counted."""
 
+PROFILED = range(60, 70)
+"""Steps whose kernels are timed one by one."""
+
+STEADY = 100
+"""Step from which on iterations a second are counted: nothing is watched any more."""
+
 
 @dataclass
 class Arguments:
@@ -36,7 +42,7 @@ class Arguments:
     video: Path | None = None
     """Folder of frames of a real video; without it only the demo is trained."""
     extension: Path | None = None
-    """gsplat's extension, compiled beforehand for this torch and GPU; without it nvcc compiles it here."""
+    """gsplat's extension csrc.so, compiled beforehand for this torch and GPU; without it nvcc compiles it here."""
     steps: int = 4000
     """Steps of training on the video; the demo gets a quarter."""
     dry: bool = False
@@ -68,9 +74,7 @@ def build(arguments: Arguments) -> dict[str, Any]:
     if arguments.dry:
         return {"skipped": "there are none for a CPU"}
     if arguments.extension is not None:
-        from torch.utils.cpp_extension import _get_build_directory
-
-        shutil.copy(arguments.extension, Path(_get_build_directory("gsplat_cuda", verbose=False)) / "gsplat_cuda.so")
+        shutil.copy(arguments.extension, Path(importlib.import_module("gsplat").__path__[0]) / "csrc.so")
     backend = importlib.import_module("gsplat.cuda._backend")
     return {"loaded": backend._C is not None, "carried_along": arguments.extension is not None}
 
@@ -188,6 +192,41 @@ def now(device: str) -> float:
     return time.perf_counter()
 
 
+def many(arguments: Arguments) -> dict[str, Any]:
+    """Milliseconds of this device's rasteriser, forwards and backwards, for many Gaussians and large pictures."""
+    import torch
+
+    from das3r_ns.rasterization import rasterization
+
+    found = {}
+    sizes = [(1000, 96, 54)] if arguments.dry else [(10**6, 960, 540), (10**6, 1920, 1080), (3 * 10**6, 1600, 900)]
+    for count, width, height in sizes:
+        generator = torch.Generator().manual_seed(0)
+        place = torch.rand(count, 3, generator=generator) * torch.tensor([4.0, 2.25, 4.0])
+        inputs: dict[str, Any] = {
+            "means": place + torch.tensor([-2, -1.125, 2.0]),
+            "quats": torch.randn(count, 4, generator=generator),
+            "scales": 0.01 * torch.rand(count, 3, generator=generator) + 0.002,
+            "opacities": torch.rand(count, generator=generator),
+            "colors": torch.rand(count, 16, 3, generator=generator),
+        }
+        inputs = {name: value.to(arguments.device).requires_grad_() for name, value in inputs.items()}
+        k = torch.tensor([[[0.8 * width, 0, width / 2], [0, 0.8 * width, height / 2], [0, 0, 1]]])
+        view, k = torch.eye(4)[None].to(arguments.device), k.to(arguments.device)
+        times = []
+        for _ in range(8):
+            start = now(arguments.device)
+            picture, alpha, _ = rasterization(
+                **inputs, viewmats=view, Ks=k, width=width, height=height, sh_degree=3, absgrad=True
+            )
+            middle = now(arguments.device)
+            torch.autograd.grad((picture**2).sum() + alpha.sum(), list(inputs.values()))
+            times.append((1000 * (middle - start), 1000 * (now(arguments.device) - middle)))
+        forward, backward = (sorted(one)[len(one) // 2] for one in zip(*times, strict=True))
+        found[f"{count}, {width} x {height}"] = {"forward_ms": forward, "backward_ms": backward}
+    return found
+
+
 def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
     """Front end by stage, training with iterations a second, waits a step and memory, and clean plates."""
     import torch
@@ -210,11 +249,21 @@ def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
     trainer.setup()
     found: dict[str, Any] = {"setup_s": now(arguments.device) - start}
     found["front_end_s"] = trainer.pipeline.datamanager.dataparser.prepared.estimate.provenance["seconds"]
-    train_iteration, cost = trainer.train_iteration, Cost()
+    train_iteration, cost, steady = trainer.train_iteration, Cost(), [now(arguments.device)]
+    profiler = torch.profiler.profile()  # of the CPU, too: what a step costs the host
 
     def watched(step: int) -> Any:
         if not arguments.dry and step in (COUNTED.start, COUNTED.stop):
             torch.cuda.set_sync_debug_mode("warn" if step == COUNTED.start else "default")
+        if step == PROFILED.start:
+            profiler.start()
+        if step == PROFILED.stop:
+            profiler.stop()
+            seen, orders = profiler.key_averages(), ("self_device_time_total", "self_cpu_time_total")
+            tables = [seen.table(sort_by=order, row_limit=25, max_name_column_width=60) for order in orders]
+            (arguments.folder / f"profile-{frames.parent.name}.txt").write_text("\n".join(tables))
+        if step == STEADY:
+            steady.append(now(arguments.device))
         return train_iteration(step)
 
     trainer.train_iteration = watched
@@ -225,6 +274,8 @@ def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
         seconds = now(arguments.device) - start
     waits = sum("synchronizing" in str(warning.message) for warning in caught)
     found |= {"steps": steps, "train_s": seconds, "steps_per_s": steps / seconds, "cost": cost.so_far()}
+    if len(steady) > 1:
+        found["steady_steps_per_s"] = (steps - STEADY) / (start + seconds - steady[1])
     found |= {"waits_per_step": waits / len(COUNTED), "gaussians": trainer.pipeline.model.num_points}
     start = now(arguments.device)
     write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{frames.parent.name}")
@@ -232,7 +283,7 @@ def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
 
 
 PARTS: dict[Callable[[Arguments], dict[str, Any]], int] = {
-    machine: 30, build: 200, rasterisers: 40, ssim: 30, demo: 120, video: 180, contract: 60, network: 60,
+    machine: 30, build: 200, rasterisers: 50, many: 40, ssim: 30, contract: 60, demo: 120, video: 180, network: 90,
 }  # fmt: skip
 """What is checked, in this order, and the seconds each may take."""
 

@@ -151,7 +151,8 @@ def sample_flows(
         forward = flows.fields[i, j][pixel[i]].astype(np.float32)
         targets[e] = points[i] + forward
         tx, ty = targets[e, :, 0] - 0.5, targets[e, :, 1] - 0.5
-        back = cv2.remap(flows.flow(j, i), tx, ty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
+        column = tx[:, None], ty[:, None]  # OpenCV 4 takes a list for a column, OpenCV 5 for a row
+        back = cv2.remap(flows.flow(j, i), *column, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
         error = np.linalg.norm(forward + back, axis=-1)
         # DIS errs by a share of the displacement; a fixed bound would throw away every long stride.
         tolerance = 0.5 + 0.02 * np.linalg.norm(forward, axis=-1)
@@ -159,7 +160,7 @@ def sample_flows(
         weight[(tx < 0) | (ty < 0) | (tx > width - 1) | (ty > height - 1)] = 0.0
         if static_weight is not None:
             weight *= static_weight[i][pixel[i]]
-            there = cv2.remap(static_weight[j].astype(np.float32), tx, ty, cv2.INTER_LINEAR)[:, 0]
+            there = cv2.remap(static_weight[j].astype(np.float32), *column, cv2.INTER_LINEAR)[:, 0]
             weight *= there
         weights[e] = weight
     order = np.array(pairs)

@@ -65,6 +65,7 @@ def sample_map(
 ) -> Float[np.ndarray, " K"]:
     """Values, bilinear, of a map at points of the same picture at another size (width, height)."""
     height, width = values.shape
-    x = (points[:, 0] * width / size[0] - 0.5).astype(np.float32)
-    y = (points[:, 1] * height / size[1] - 0.5).astype(np.float32)
+    # A column: OpenCV 4 takes a list for one, OpenCV 5 for a row.
+    x = (points[:, :1] * width / size[0] - 0.5).astype(np.float32)
+    y = (points[:, 1:] * height / size[1] - 0.5).astype(np.float32)
     return cv2.remap(values.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[:, 0]
