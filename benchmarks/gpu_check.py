@@ -1,6 +1,6 @@
 """What das3r does on a GPU, in eight minutes and without a network: see gpu_check.md.
 
-``python benchmarks/gpu_check.py FOLDER [--video VIDEO] [--extension gsplat_cuda.so] [--dry]``. Every part runs in a
+``python benchmarks/gpu_check.py FOLDER [--video VIDEO] [--extension csrc.so] [--dry]``. Every part runs in a
 process of its own with a limit of its own, and what it found is in ``FOLDER/results.json`` as soon as it ends.
 """
 
