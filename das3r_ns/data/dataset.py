@@ -8,9 +8,11 @@ from typing import Literal
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanager, FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader
 from torch import Tensor
 
 from das3r_ns.data.dataparser import Das3rVideoDataParserConfig
@@ -50,7 +52,19 @@ class Das3rDataManagerConfig(FullImageDatamanagerConfig):
     """The video and its front end."""
 
 
-class Das3rDataManager(FullImageDatamanager[StaticWeightDataset]):
+class _ForSpiral(VanillaDataManager[StaticWeightDataset]):
+    """A VanillaDataManager by name: `ns-render spiral` asks for one, though all it takes is a camera."""
+
+    def __init__(self) -> None:
+        super(VanillaDataManager, self).__init__()
+
+    @property
+    def eval_dataloader(self) -> FixedIndicesEvalDataloader:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Where `ns-render spiral` takes its first camera from."""
+        return FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+
+
+class Das3rDataManager(FullImageDatamanager[StaticWeightDataset], _ForSpiral):
     """Full images with static weights; opening a checkpoint never runs the front end."""
 
     config: Das3rDataManagerConfig

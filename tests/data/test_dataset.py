@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.full_images_datamanager import FullImageDatamanagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.scripts import render
 
 from das3r_ns.data.dataparser import Das3rVideoDataParser, Das3rVideoDataParserConfig, EvalSplit
 from das3r_ns.data.dataset import Das3rDataManagerConfig, StaticWeightDataset, read_static_weight
@@ -133,3 +135,17 @@ def test_training_images_carry_the_depth_that_was_measured(demo_video, oracle_fr
     np.testing.assert_array_equal(confidence, demo_video.estimate.confidence[frame])
     # What a held-out frame shows must not train.
     assert "measured_depth" not in manager.next_eval(0)[1]
+
+
+def test_ns_render_spiral_goes_around_the_first_camera(tmp_path: Path, monkeypatch) -> None:
+    outputs = small_outputs(tmp_path, 3)
+    monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_args, **_kwargs: outputs)
+    opened = SimpleNamespace(datamanager=Das3rDataManagerConfig().setup(device="cpu", test_mode="test"))
+    monkeypatch.setattr(render, "eval_setup", lambda *_args, **_kwargs: (None, opened, None, None))
+    monkeypatch.setattr(render.install_checks, "check_ffmpeg_installed", lambda: None)
+    paths: list[Cameras] = []
+    monkeypatch.setattr(render, "_render_trajectory_video", lambda _pipeline, path, **_options: paths.append(path))
+    render.SpiralRender(load_config=tmp_path / "config.yml", seconds=0.5, frame_rate=24, radius=0.1).main()
+    centres = paths[0].camera_to_worlds[:, :, 3]
+    assert len(centres) == 12
+    assert 0.05 < float(centres.norm(dim=-1).max()) < 0.2  # the first camera is at the origin
