@@ -25,7 +25,8 @@ class FrontEndConfig:
     frames to the DAS3R, MonST3R or DUSt3R network. 'auto' takes monst3r where a checkpoint is named or downloaded, else
     geometric, and says which and why."""
     max_frames: int = 150
-    """Most frames to use; a longer video is thinned, by how far its picture has moved, to the sharpest ones."""
+    """Most frames to use; a longer video is thinned, by how far its picture has moved, to the sharpest ones. 0 takes
+    all, in overlapping windows."""
     shot: int = 0
     """Which shot of a video with cuts to use, counted from 1; 0 is the longest, -1 takes all frames as one shot."""
     long_side: int = 512

@@ -40,7 +40,7 @@ def find_frames(data: Path, config: FrontEndConfig, progress: Progress) -> Clip:
     clip = open_clip(data, config.max_frames)
     timeline = _timeline(clip, config, progress)
     shot = EVERY_SHOT if config.known_poses is not None and config.shot == 0 else config.shot
-    return clip.selected(select(timeline, clip.times, str(clip.path), shot, config.max_frames))
+    return clip.selected(select(timeline, clip.times, str(clip.path), shot, clip.max_frames))
 
 
 def _timeline(clip: Clip, config: FrontEndConfig, progress: Progress) -> Timeline:

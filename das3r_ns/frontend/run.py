@@ -286,7 +286,10 @@ def _estimate(
     provenance["verdict"] = judge(signs_of(estimate)).record()
     if knowledge.refines and not estimate.provenance.get("refined"):
         knowledge = knowledge.unrefined()  # SAM 2 did not load after all
-    return cache.save_entry(root, result_key(knowledge, choice), estimate, images, clip.fps, knowledge.clip.size)
+    key = result_key(knowledge, choice)
+    folder = cache.store_entry(root, key, estimate, images, clip.fps, knowledge.clip.size)
+    del estimate, images, known  # a long video's would lie in memory twice
+    return cache.load_entry(folder, key)
 
 
 def _with_fixed(

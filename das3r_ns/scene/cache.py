@@ -149,6 +149,21 @@ def save_entry(
 ) -> CacheEntry:
     """Write an entry and read it back, so that the first run continues with exactly what later runs will find.
 
+    As :func:`store_entry`, which says what it takes.
+    """
+    return load_entry(store_entry(root, key, estimate, images, fps, original_size), key)
+
+
+def store_entry(
+    root: Path,
+    key: str,
+    estimate: SceneEstimate,
+    images: UInt8[np.ndarray, "N H W 3"],
+    fps: float,
+    original_size: tuple[int, int],
+) -> Path:
+    """Write an entry.
+
     Args:
         root: One of :func:`cache_roots`.
         key: From :func:`cache_key`.
@@ -157,13 +172,16 @@ def save_entry(
         fps: Frames per second of these frames.
         original_size: Width and height of the video.
 
+    Returns:
+        Its folder.
+
     Raises:
         Das3rError: The disk is full or cannot be written.
     """
     remove_abandoned(root)
     target = root / key
     with writing(target, estimate_bytes(estimate.num_frames, estimate.height, estimate.width)) as temporary:
-        arrays = {name: getattr(estimate, name).astype(kind) for name, kind in STORED_TYPES.items()}
+        arrays = {name: getattr(estimate, name).astype(kind, copy=False) for name, kind in STORED_TYPES.items()}
         arrays |= {} if estimate.fixed is None else {"fixed": estimate.fixed}
         with (temporary / ESTIMATE).open("wb") as file:
             np.savez(file, **arrays)
@@ -182,7 +200,7 @@ def save_entry(
         (temporary / SCENE).write_text(json.dumps(scene, indent=1, default=float), encoding="utf-8")
         if not _is_good(target, key):  # else another process was quicker, with the same result
             replace_directory(temporary, target)
-    return load_entry(target, key)
+    return target
 
 
 def load_entry(directory: Path, key: str) -> CacheEntry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from das3r_ns.errors import Das3rError
@@ -12,20 +13,25 @@ from das3r_ns.video.video_file import VideoFile
 
 __all__ = ["open_clip"]
 
+EVERY_FRAME = sys.maxsize
+"""A budget that no video exceeds."""
+
 
 def open_clip(data: Path, max_frames: int = 150) -> Clip:
     """Find the frames of a video.
 
     Args:
         data: Folder of images (or a folder whose ``frames`` or ``images`` holds them), or a video file.
-        max_frames: Frame budget.
+        max_frames: Frame budget; 0 = all frames.
 
     Raises:
         Das3rError: There is no video with at least two frames there.
     """
+    max_frames = max_frames or EVERY_FRAME
     if max_frames < MIN_FRAMES:
         raise Das3rError(
-            f"A budget of {max_frames} frames is too small: at least {MIN_FRAMES} are needed (--max-frames)."
+            f"A budget of {max_frames} frames is too small: at least {MIN_FRAMES} are needed (--max-frames; "
+            "0 takes all)."
         )
     if not data.exists():
         raise Das3rError(

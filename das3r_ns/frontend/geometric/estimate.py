@@ -19,6 +19,7 @@ from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
+from das3r_ns.frontend.geometric.long.windows import Bends, FullSize, estimate_in_windows
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
@@ -29,6 +30,7 @@ from das3r_ns.frontend.known.knowledge import Known, static_weight
 from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
+from das3r_ns.frontend.windows import AT_ONCE
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
@@ -50,9 +52,11 @@ def estimate(
     config: FrontEndConfig,
     progress: Progress,
     known: Known | None = None,
-    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None = None,
+    full_size: FullSize | None = None,
 ) -> SceneEstimate:
     """Cameras, depth and dynamic probability of a video from its optical flow alone.
+
+    More than ``AT_ONCE`` frames are solved in overlapping windows, which are joined.
 
     Cameras are solved twice: first with robust weights only, which suffices to say what a static world would look like;
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
@@ -74,6 +78,23 @@ def estimate(
         messages say what the camera did.
     """
     known = known or Known()
+    if len(images) <= AT_ONCE:
+        return _estimate_at_once(images, names, config, progress, known, full_size)
+    try:
+        return estimate_in_windows(_estimate_at_once, images, names, config, progress, known, full_size)
+    except Bends as bends:
+        return _of_pinhole(bends.lens, images, names, config, progress, known, full_size)
+
+
+def _estimate_at_once(
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known,
+    full_size: FullSize | None,
+) -> SceneEstimate:
+    """:func:`estimate` of as many frames as fit into memory at once."""
     count, height, width = images.shape[:3]
     if known.fixed is not None:
         images = painted_over(images, known.fixed)
@@ -154,7 +175,7 @@ def _straightened(
     config: FrontEndConfig,
     progress: Progress,
     known: Known,
-    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None,
+    full_size: FullSize | None,
 ) -> SceneEstimate:
     """The estimate of the pinhole pictures of a lens that was found; flow of them takes less than a second a frame.
 
@@ -170,6 +191,19 @@ def _straightened(
             bent = adjust_on_points(bent, flows, frames, stays, on_step=advance).result
     assert bent.bend is not None
     lens = Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at((images.shape[2], images.shape[1]))
+    return _of_pinhole(lens, images, names, config, progress, known, full_size)
+
+
+def _of_pinhole(
+    lens: Lens,
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known,
+    full_size: FullSize | None,
+) -> SceneEstimate:
+    """The estimate of the pinhole pictures of a lens at the working resolution; else as of :func:`estimate`."""
 
     def straight_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         for image in iter(images) if full_size is None else full_size():

@@ -86,6 +86,20 @@ class Known:
             return {"known_focal": float(intrinsics[0, 0, 0])}
         return {"known_c2w_cv": self.c2w_cv, "known_intrinsics": intrinsics}
 
+    def section(self, frames: range) -> Known:
+        """What is known of a run of frames; the first of them is the world of their poses."""
+        part = slice(frames.start, frames.stop)
+        c2w_cv = self.c2w_cv
+        if c2w_cv is not None:
+            c2w_cv = geo.invert_rigid(c2w_cv[frames.start]) @ c2w_cv[part]
+            c2w_cv[0] = np.eye(4)
+        return replace(
+            self,
+            masks=None if self.masks is None else self.masks[part],
+            intrinsics=None if self.intrinsics is None else self.intrinsics[part],
+            c2w_cv=c2w_cv,
+        )
+
     def scaled_intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "N 3 3"]:
         """Camera matrices at another size (width, height)."""
         assert self.intrinsics is not None

@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from das3r_ns.frontend.network.alignment.similarity import MAXWELL_MEDIAN, Sim3
 from das3r_ns.frontend.network.alignment.unknowns import State
 from das3r_ns.frontend.network.predictions import PairPredictions
+from das3r_ns.frontend.similarity import MAXWELL_MEDIAN, Sim3
 from das3r_ns.scene import geometry as geo
 
 LEAST_NOISE = 0.003

@@ -7,19 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation, Slerp
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.network.alignment.result import AlignmentResult
-from das3r_ns.frontend.network.alignment.similarity import Sim3, fit_similarity
-from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.frontend.similarity import Sim3, blended_camera, register_points
+from das3r_ns.frontend.windows import POOR_FIT, badly_joined, fade_in
 from das3r_ns.scene import geometry as geo
 
 JOIN_SAMPLES = 400
 """Points of each shared frame that windows are registered by."""
-
-POOR_FIT = 0.1
-"""Share of the extent of the points by which two windows may differ before the user is told."""
 
 
 def join_windows(
@@ -64,12 +60,9 @@ def join_windows(
             if not placed:
                 fit, misfit = register(result, shared, joined, numbers[shared])
             if misfit > POOR_FIT:
-                joined.messages.append(
-                    f"Frames {numbers[0]} to {numbers[-1]} fit those before them badly ({100 * misfit:.0f} % off); "
-                    "the camera may jump there."
-                )
+                joined.messages.append(badly_joined(numbers[0], numbers[-1], misfit))
             result = replace(result, c2w_cv=fit.apply_to_cameras(result.c2w_cv), depth=result.depth * float(fit.scale))
-        share = _fade(numbers, known)
+        share = fade_in(numbers, known)
         for local, frame in enumerate(numbers):
             _blend(joined, frame, result, local, float(share[local]))
         known[numbers] = True
@@ -103,11 +96,7 @@ def register(
         points.append(here)
         goals.append(there)
         weights.append(np.sqrt(trust_here * trust_there))
-    all_points, all_goals, all_weights = (np.concatenate(parts) for parts in (points, goals, weights))
-    fit, distance = fit_similarity(all_points, all_goals, all_weights, rounds=8)
-    middle = np.median(all_goals, axis=0)
-    extent = max(float(np.median(np.linalg.norm(all_goals - middle, axis=1))), 1e-12)
-    return fit, float(weighted_median(distance, all_weights)) / extent
+    return register_points(*(np.concatenate(parts) for parts in (points, goals, weights)))
 
 
 def _points(result: AlignmentResult, frame: int) -> tuple[Float[np.ndarray, "K 3"], Float[np.ndarray, " K"]]:
@@ -122,14 +111,6 @@ def _points(result: AlignmentResult, frame: int) -> tuple[Float[np.ndarray, "K 3
     if result.dynamic_mean is not None:
         trust = trust * (1.05 - result.dynamic_mean[frame][at])
     return points.reshape(-1, 3), (trust / depth).ravel() * float(np.median(depth))
-
-
-def _fade(numbers: np.ndarray, known: np.ndarray) -> Float[np.ndarray, " M"]:
-    """Share of the new window in each of its frames: 1 where it is alone, rising from 0 in those it shares."""
-    share = np.ones(len(numbers))
-    shared = np.flatnonzero(known[numbers])
-    share[shared] = (np.arange(len(shared)) + 1.0) / (len(shared) + 1.0)
-    return share
 
 
 def _empty(count: int, like: AlignmentResult) -> AlignmentResult:
@@ -147,11 +128,7 @@ def _blend(joined: AlignmentResult, frame: int, new: AlignmentResult, local: int
     def mix(old: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         return fresh if share >= 1.0 else (1 - share) * old + share * fresh
 
-    turns = np.stack([joined.c2w_cv[frame, :3, :3], new.c2w_cv[local, :3, :3]])
-    joined.c2w_cv[frame, :3, 3] = mix(joined.c2w_cv[frame, :3, 3], new.c2w_cv[local, :3, 3])
-    joined.c2w_cv[frame, :3, :3] = (
-        turns[1] if share >= 1 else Slerp([0, 1], Rotation.from_matrix(turns))(share).as_matrix()
-    )
+    joined.c2w_cv[frame] = blended_camera(joined.c2w_cv[frame], new.c2w_cv[local], share)
     joined.focals[frame] = float(mix(joined.focals[frame], new.focals[local]))
     joined.depth[frame] = mix(joined.depth[frame], new.depth[local])
     joined.confidence[frame] = np.maximum(joined.confidence[frame], new.confidence[local])

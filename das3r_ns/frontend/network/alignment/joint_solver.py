@@ -18,8 +18,8 @@ from das3r_ns.frontend.network.alignment.equations import (
     pair_terms,
 )
 from das3r_ns.frontend.network.alignment.prediction_samples import FlowSamples, Samples
-from das3r_ns.frontend.network.alignment.similarity import MAXWELL_MEDIAN
 from das3r_ns.frontend.network.alignment.unknowns import State
+from das3r_ns.frontend.similarity import MAXWELL_MEDIAN
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 

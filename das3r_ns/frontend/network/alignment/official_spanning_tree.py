@@ -17,10 +17,10 @@ from scipy.sparse.csgraph import minimum_spanning_tree
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.frontend.network.alignment.depth_fusion import fuse_confidence
-from das3r_ns.frontend.network.alignment.similarity import Sim3
 from das3r_ns.frontend.network.alignment.spanning_tree import NO_DISTORTION, weiszfeld_focal
 from das3r_ns.frontend.network.predictions import PairPredictions
 from das3r_ns.frontend.pairs import Pair
+from das3r_ns.frontend.similarity import Sim3
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.geometry import umeyama_sim3
 

@@ -15,10 +15,10 @@ from das3r_ns.frontend.network.alignment.depth_fusion import fuse_confidence, fu
 from das3r_ns.frontend.network.alignment.joint_solver import Held, Solver
 from das3r_ns.frontend.network.alignment.prediction_samples import sample_flow, sample_predictions
 from das3r_ns.frontend.network.alignment.result import AlignmentResult
-from das3r_ns.frontend.network.alignment.similarity import Sim3
 from das3r_ns.frontend.network.alignment.spanning_tree import first_state
 from das3r_ns.frontend.network.alignment.unknowns import State
 from das3r_ns.frontend.network.predictions import PairPredictions
+from das3r_ns.frontend.similarity import Sim3
 from das3r_ns.scene import geometry as geo
 
 LOST_SHARE = 0.15

@@ -14,9 +14,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from das3r_ns.frontend.network.alignment.prediction_samples import Samples
-from das3r_ns.frontend.network.alignment.similarity import Sim3, fit_similarity
 from das3r_ns.frontend.network.alignment.unknowns import State
 from das3r_ns.frontend.pairs import Pair
+from das3r_ns.frontend.similarity import Sim3, fit_similarity
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.frontend.network.alignment.similarity import Sim3
+from das3r_ns.frontend.similarity import Sim3
 
 
 @dataclass(frozen=True)

@@ -37,10 +37,10 @@ from das3r_ns.frontend.network.monst3r.preprocessing import (
 from das3r_ns.frontend.network.opinion_fusion import flow_trust, fuse_dynamic
 from das3r_ns.frontend.network.predictions import PairPredictions
 from das3r_ns.frontend.network.refinement import refine_with_flow
-from das3r_ns.frontend.network.windows import overlapping_windows
 from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
+from das3r_ns.frontend.windows import overlapping_windows
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate

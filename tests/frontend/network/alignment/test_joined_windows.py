@@ -10,8 +10,8 @@ import pytest
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.metrics import ate_rmse, path_length
 from das3r_ns.frontend.network.alignment import AlignmentResult, join_windows
-from das3r_ns.frontend.network.alignment.similarity import Sim3, fit_similarity
-from das3r_ns.frontend.network.windows import overlapping_windows
+from das3r_ns.frontend.similarity import Sim3, fit_similarity
+from das3r_ns.frontend.windows import overlapping_windows
 from das3r_ns.scene import geometry as geo
 
 

@@ -1,4 +1,4 @@
-"""Similarities: rotation, translation and scale, one or a stack of them; and robust fits to points."""
+"""Similarities: rotation, translation and scale, one or a stack of them; robust fits to points, and blends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene.geometry import umeyama_sim3
@@ -104,3 +104,34 @@ def fit_similarity(
         else:
             current = weights / (1.0 + (distance / (3.0 * noise)) ** 2) ** 2
     return fit, distance
+
+
+def register_points(
+    points: Float[np.ndarray, "K 3"], goals: Float[np.ndarray, "K 3"], weights: Float[np.ndarray, " K"]
+) -> tuple[Sim3, float]:
+    """Similarity from one world to another, by points that are known in both.
+
+    Args:
+        points: Where they lie in the first.
+        goals: Where they lie in the second.
+        weights: How far each is to be believed.
+
+    Returns:
+        The similarity, and the weighted median distance that remains as a share of the extent of the goals.
+    """
+    fit, distance = fit_similarity(points, goals, weights, rounds=8)
+    middle = np.median(goals, axis=0)
+    extent = max(float(np.median(np.linalg.norm(goals - middle, axis=1))), 1e-12)
+    return fit, float(weighted_median(distance, weights)) / extent
+
+
+def blended_camera(
+    old: Float[np.ndarray, "4 4"], new: Float[np.ndarray, "4 4"], share: float
+) -> Float[np.ndarray, "4 4"]:
+    """A camera-to-world matrix on the way from one to another: 0 is the old one, 1 the new."""
+    if share >= 1.0:
+        return new
+    blend = old.copy()
+    blend[:3, 3] = (1 - share) * old[:3, 3] + share * new[:3, 3]
+    blend[:3, :3] = Slerp([0, 1], Rotation.from_matrix(np.stack([old[:3, :3], new[:3, :3]])))(share).as_matrix()
+    return blend

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.network.windows import MIN_SHARED, overlapping_windows
+from das3r_ns.frontend.windows import MIN_SHARED, overlapping_windows
 
 
 @pytest.mark.parametrize("count", [2, 99, 100, 101, 149, 150, 151, 300, 1234])
