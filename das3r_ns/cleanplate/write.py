@@ -84,7 +84,7 @@ class StaticViews:
         size = scene.working_size
         depth, shown = [], []
         for number, path in enumerate(scene.video.image_paths):
-            outputs = scene.render(number, size)
+            outputs = scene.render_at_working_size(number)
             frame = read_png(path).astype(np.float32) / 255
             replaced = _replaced(scene, scene.static_weight(number, size), outputs, frame)
             depth.append(outputs["depth"][..., 0])

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 EvalSplit = Literal["none", "paper"]
 
+AUTO_LONG_SIDE = 1600
+"""Long side in pixels up to which 'auto' trains at the size of the video."""
+MIN_LONG_SIDE = 64
+"""Training images of a smaller long side show nothing."""
+
 NEAR_DEPTH = 0.5
 """Scaled depth of the nearest hundredth of the static scene, at least: viewers with a near plane at 0.2 show it all."""
 MEDIAN_DEPTH = 1.0
@@ -63,8 +68,9 @@ class Das3rVideoDataParserConfig(DataParserConfig):
     eval_split: EvalSplit = "none"
     """Frames held out for evaluation: 'none' trains and evaluates on all of them; 'paper' holds out frames 5, 15, 25,
     ... and trains on the others."""
-    train_size: Literal["working", "original"] = "working"
-    """Size of the training images: that of the front end, or that of the video."""
+    train_size: Literal["auto", "working", "original"] | int = "working"
+    """Size of the training images: that of the front end ('working'), that of the video ('original'), or that of the
+    video up to a long side of so many pixels; 'auto' is 1600 where training runs on a GPU, else 'working'."""
     mask_dilation: int = 2
     """Pixels (of the working size) by which what moves is grown, so that mixed pixels on its outline do not train."""
     seeds: Literal["fused", "paper"] = "fused"
@@ -145,6 +151,11 @@ class Das3rVideoDataParser(DataParser):
                 "No video was named. Add `--data VIDEO`, where VIDEO is a folder of frames or a video file (for the "
                 "current folder give its full path)."
             )
+        if isinstance(self.config.train_size, int) and self.config.train_size < MIN_LONG_SIDE:
+            raise Das3rError(
+                f"A long side of {self.config.train_size} pixels is too small for training images (train-size): take "
+                f"{MIN_LONG_SIDE} at least, or 'working', 'original' or 'auto'."
+            )
         if self.config.eval_split != "none":  # a video too short for it is refused before the front end runs
             clip = find_frames(self.config.data, self.config.front_end, Progress())
             split_frames(len(clip.names), self.config.eval_split)
@@ -168,18 +179,21 @@ class Das3rVideoDataParser(DataParser):
 
         prepared = self.prepared
         estimate = prepared.estimate
-        if self.config.train_size == "original":
-            image_filenames, size = prepared.original_image_paths, prepared.pinhole_size
-        else:
-            image_filenames, size = prepared.image_paths, (estimate.width, estimate.height)
+        trained = size = training_size(self.config.train_size, self.working_size, prepared.pinhole_size)
+        if self.config.require_cache and not prepared.has_images_at(size):
+            size = self.working_size  # of these a run keeps its own
+        image_filenames = prepared.image_paths_at(size)
         train, held_out = split_frames(estimate.num_frames, self.config.eval_split)
         frames = train if split == "train" else held_out
-        files = static_files(estimate, self._fingerprint, prepared.cache_dir, self.config.mask_dilation, size)
+        files = static_files(
+            estimate, self._fingerprint, prepared.cache_dir, self.config.mask_dilation, size, image_filenames
+        )
         poses, transform, scale = nerfstudio_poses(estimate)
         metadata = {
             "static_weight_filenames": [files.weights[i] for i in frames],
             "frame_indices": torch.tensor(frames),
             "camera_kind": estimate.camera_kind,
+            "enlarged": trained[0] / estimate.width,
         }
         if split == "train":
             metadata |= self._points(train, transform, scale)
@@ -189,7 +203,7 @@ class Das3rVideoDataParser(DataParser):
         if estimate.light is not None:
             metadata["light"] = torch.from_numpy(estimate.light[frames])
         cameras = _cameras(estimate, poses, frames, size)
-        metadata["focal"] = float(cameras.fx.median())
+        metadata["focal"] = float(cameras.fx.median()) * trained[0] / size[0]
         return DataparserOutputs(
             image_filenames=[image_filenames[i] for i in frames],
             cameras=cameras,
@@ -199,6 +213,11 @@ class Das3rVideoDataParser(DataParser):
             dataparser_scale=scale,
             metadata=metadata,
         )
+
+    @property
+    def working_size(self) -> tuple[int, int]:
+        """Width and height that the front end worked at."""
+        return self.prepared.estimate.width, self.prepared.estimate.height
 
     def _points(self, train: list[int], transform: Float[Tensor, "3 4"], scale: float) -> dict[str, Tensor]:
         from das3r_ns.data.seed_points import SeedSettings, seed_points
@@ -230,6 +249,24 @@ def _check_solved(prepared: PreparedScene) -> None:
             f"{prepared.data} is not trained on: {verdict.message} `das3r masks` shows what was found. To train all "
             "the same, add `--pipeline.datamanager.dataparser.anyway True`."
         )
+
+
+def training_size(
+    wanted: Literal["auto", "working", "original"] | int, working: tuple[int, int], video: tuple[int, int]
+) -> tuple[int, int]:
+    """Width and height of the training images.
+
+    Args:
+        wanted: The option ``train-size``.
+        working: Size that the front end worked at.
+        video: Size of the (pinhole) pictures of the video.
+    """
+    from das3r_ns.video.clip import working_size
+
+    if wanted == "working" or (wanted == "auto" and max(working) >= min(AUTO_LONG_SIDE, max(video))):
+        return working
+    long_side = {"auto": AUTO_LONG_SIDE, "original": max(video)}.get(wanted, wanted)
+    return video if max(video) <= long_side else working_size(video, long_side)
 
 
 def split_frames(num_frames: int, eval_split: EvalSplit) -> tuple[list[int], list[int]]:

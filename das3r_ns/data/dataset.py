@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager
@@ -20,7 +21,7 @@ from das3r_ns.scene.static_weight import read_static_weight
 
 
 class StaticWeightDataset(InputDataset):
-    """Adds ``static_weight``, float32 [H, W, 1] in [0, 1] (1 = static), to every image.
+    """Adds ``static_weight``, uint8 [H, W, 1] (255 = static), to every image.
 
     Training images also get ``measured_depth`` [h, w, 2], float16 at the working resolution: the front end's depth in
     the unit of the scene, and its confidence.
@@ -35,7 +36,8 @@ class StaticWeightDataset(InputDataset):
         height, width = data["image"].shape[:2]
         index = data["image_idx"]
         weight = read_static_weight(self.static_weight_filenames[index], (width, height))
-        added = {"static_weight": torch.from_numpy(weight)[..., None]}
+        # As images are kept: at the size of a phone's video four bytes a pixel would be more than all else together.
+        added = {"static_weight": torch.from_numpy(np.rint(255 * weight).astype(np.uint8))[..., None]}
         if "measured_depth" in self.metadata:
             added["measured_depth"] = self.metadata["measured_depth"][index]
         return added

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
-from das3r_ns.data.training_data import settings_key
+from das3r_ns.data.training_data import read_image, settings_key
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -56,7 +54,7 @@ def seed_points(
     stored = _read_points(path)
     if stored is not None:
         return stored
-    images = _read_images(image_filenames)
+    images = np.stack([read_image(filename) for filename in image_filenames])
     if settings.seeds == "paper":
         points = per_pixel_points(estimate, images, frames, settings.max_points)
     else:
@@ -82,13 +80,3 @@ def _read_points(path: Path) -> SeedPoints | None:
             return SeedPoints(**{name: stored[name] for name in stored.files})
     except (OSError, ValueError, TypeError, zipfile.BadZipFile):
         return None  # not there yet, or damaged: made again
-
-
-def _read_images(filenames: Sequence[Path]) -> UInt8[np.ndarray, "N H W 3"]:
-    images = []
-    for filename in filenames:
-        image = cv2.imread(str(filename), cv2.IMREAD_COLOR)
-        if image is None:
-            raise Das3rError(f"The cached frame {filename} cannot be read. Delete its folder and start again.")
-        images.append(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-    return np.stack(images)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
+from das3r_ns.errors import Das3rError
 from das3r_ns.files import replace_directory
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.static_weight import MASK_THRESHOLD, static_weight
+from das3r_ns.workers import workers
 
 _FORMAT = 2
 """Raised whenever the derived files change for the same input, so that old ones are not read."""
@@ -45,7 +50,12 @@ def estimate_fingerprint(estimate: SceneEstimate) -> str:
 
 
 def static_files(
-    estimate: SceneEstimate, fingerprint: str, cache_dir: Path, dilation: int, size: tuple[int, int]
+    estimate: SceneEstimate,
+    fingerprint: str,
+    cache_dir: Path,
+    dilation: int,
+    size: tuple[int, int],
+    image_filenames: Sequence[Path],
 ) -> StaticFiles:
     """Static weight and mask of every frame, written at the first call.
 
@@ -55,23 +65,43 @@ def static_files(
         cache_dir: Folder to keep them in.
         dilation: See :func:`static_weight`.
         size: Width and height of the training images.
+        image_filenames: These images, one for each frame of the estimate; their edges are followed where they are
+            larger than the estimate.
 
     Raises:
         Das3rError: The folder cannot be written.
     """
-    folder = cache_dir / f"static-{settings_key(fingerprint, dilation, size)}"
+    enlarged = size[0] > estimate.width
+    folder = cache_dir / f"static-{settings_key(fingerprint, dilation, size, *(['along edges'] if enlarged else []))}"
     if not folder.is_dir():
         with cache.writing(folder, 3 * size[0] * size[1] * estimate.num_frames) as temporary:
             (temporary / "weights").mkdir()
             (temporary / "masks").mkdir()
-            for index, probability in enumerate(estimate.not_static):
-                weight = static_weight(probability, dilation, size)
+
+            def write(index: int) -> None:
+                picture = read_image(image_filenames[index]) if enlarged else None
+                weight = static_weight(estimate.not_static[index], dilation, size, picture)
                 mask = np.where(weight >= MASK_THRESHOLD, 255, 0).astype(np.uint8)
                 _write_png(temporary / "weights" / f"{index:05d}.png", np.rint(weight * 65535).astype(np.uint16))
                 _write_png(temporary / "masks" / f"{index:05d}.png", mask)
+
+            with ThreadPoolExecutor(workers(64 * size[0] * size[1])) as pool:
+                list(pool.map(write, range(estimate.num_frames)))
             replace_directory(temporary, folder)
     names = [f"{index:05d}.png" for index in range(estimate.num_frames)]
     return StaticFiles(weights=[folder / "weights" / n for n in names], masks=[folder / "masks" / n for n in names])
+
+
+def read_image(filename: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """A frame of the cache, RGB.
+
+    Raises:
+        Das3rError: It is damaged.
+    """
+    image = cv2.imread(str(filename), cv2.IMREAD_COLOR)
+    if image is None:
+        raise Das3rError(f"The cached frame {filename} cannot be read. Delete its folder and start again.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def settings_key(*parts: object) -> str:

@@ -39,7 +39,8 @@ class BenchDataParserConfig(Das3rVideoDataParserConfig):
     def like(cls, config: Das3rVideoDataParserConfig, **changes: Any) -> BenchDataParserConfig:
         """The settings of another config, and what is changed in them."""
         fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "_target"}
-        return cls(**{**fields, **changes})
+        # Held-out frames are judged at the size of the front end, as the published figures are.
+        return cls(**{**fields, "train_size": "working", **changes})
 
 
 @dataclass

@@ -75,7 +75,7 @@ def write_sheet(config: SheetConfig) -> None:
         outputs = render_training_view(pipeline, int(index))
         if "static_weight" not in data or "staticness" not in outputs:
             raise Das3rError(f"{config.load_config} is not a run of das3r, das3r-light or das3r-paper.")
-        image, moves = data["image"].numpy()[..., :3], 1 - data["static_weight"].cpu().numpy()
+        image, moves = data["image"].numpy()[..., :3], 1 - data["static_weight"].cpu().numpy() / np.float32(255)
         rows.append([image, moves, outputs["rgb"], outputs["staticness"]])
     sheet = compose_sheet(rows)
     config.output.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from das3r_ns.files import replace_directory
-from das3r_ns.frontend.run import ORIGINALS, PreparedScene
+from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.scene import cache
 from das3r_ns.video.absent import AbsentClip
 
@@ -30,8 +30,8 @@ def keep_scene(scene: PreparedScene, directory: Path) -> None:
     """
     with cache.writing(directory, 1 << 20) as temporary:
         for item in scene.cache_dir.iterdir():
-            if item.name == ORIGINALS or item.name.startswith("."):
-                continue  # the video at its full size stays where it is, and what is being written is not done
+            if item.name.startswith((".", f"{cache.FRAMES}_")):
+                continue  # frames of other sizes stay where they are, and what is being written is not done
             if item.is_dir():
                 shutil.copytree(item, temporary / item.name, copy_function=_link)
             else:

@@ -21,16 +21,18 @@ from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
-from das3r_ns.frontend.undistorted import UndistortedClip
+from das3r_ns.frontend.undistorted import UndistortedClip, resized
 from das3r_ns.frontend.verdict import Verdict, judge, signs_of
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
-from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.lens import Lens, Size
+from das3r_ns.video.absent import AbsentClip
 from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
 from das3r_ns.video.selection import listed
 
 ORIGINALS = "frames_full"
+"""Folder of the frames at the size of the video; those of another size have theirs in place of "full"."""
 
 
 @dataclass(frozen=True)
@@ -119,24 +121,41 @@ class PreparedScene:
         """The lens of every frame at the size of the video; see :meth:`SceneEstimate.lenses`."""
         return self.estimate.lenses(self.original_size)
 
-    @cached_property
+    @property
     def original_image_paths(self) -> list[Path]:
-        """The same frames, pinhole pictures, at the size of the video, PNG; decoded into the cache at the first call.
+        """:meth:`image_paths_at` the size of the video."""
+        return self.image_paths_at(self.pinhole_size)
+
+    def has_images_at(self, size: Size) -> bool:
+        """Whether :meth:`image_paths_at` can give pictures of this size: they are in the cache, or the video is."""
+        return self._folder_at(size).is_dir() or not isinstance(self.clip, AbsentClip)
+
+    def image_paths_at(self, size: Size) -> list[Path]:
+        """The same frames, pinhole pictures, at any size up to that of the video, PNG; decoded into the cache at the
+        first call.
+
+        Args:
+            size: Width and height; the working size gives what the front end saw.
 
         Raises:
-            Das3rError: The disk is full or cannot be written.
+            Das3rError: The disk is full or cannot be written, or the video is not there any more.
         """
-        folder, count = self.cache_dir / ORIGINALS, self.estimate.num_frames
-        width, height = self.pinhole_size
+        folder, count = self._folder_at(size), self.estimate.num_frames
         if not folder.is_dir():
-            with cache.writing(folder, count * width * height * 3) as temporary:
+            otherwise = "train at the working size (--pipeline.datamanager.dataparser.train-size working)"
+            with cache.writing(folder, count * size[0] * size[1] * 3, otherwise) as temporary:
                 progress = Progress()
-                with progress.stage("Writing frames at full size", count) as advance:
+                with progress.stage(f"Writing frames at {size[0]} x {size[1]}", count) as advance:
                     images = _undistorted(self.clip, self.lens).original_images(advance)
-                    cache.write_frames(temporary / ORIGINALS, images)
+                    cache.write_frames(temporary / folder.name, (resized(image, size) for image in images))
                 if not folder.is_dir():  # else another process was quicker
-                    (temporary / ORIGINALS).replace(folder)
+                    (temporary / folder.name).replace(folder)
         return cache.frame_paths(folder, count)
+
+    def _folder_at(self, size: Size) -> Path:
+        if size == (self.estimate.width, self.estimate.height):
+            return self.cache_dir / cache.FRAMES
+        return self.cache_dir / (ORIGINALS if size == self.pinhole_size else f"{cache.FRAMES}_{size[0]}x{size[1]}")
 
 
 def load_or_estimate(

@@ -78,8 +78,9 @@ class UndistortedClip(Clip):
     ) -> UInt8[np.ndarray, "N H W 3"]:
         """All frames, with as many pixels as those of the video have at the working resolution."""
         size = self.lens.at(working_size(self.distorted.size, long_side)).pinhole_size
-        return np.stack([_resized(image, size) for image in self.original_images(on_frame)])
+        return np.stack([resized(image, size) for image in self.original_images(on_frame)])
 
 
-def _resized(image: Image, size: Size) -> Image:
+def resized(image: Image, size: Size) -> Image:
+    """The picture at (width, height), averaged over areas so that nothing aliases."""
     return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)

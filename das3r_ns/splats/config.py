@@ -32,7 +32,8 @@ class Das3rModelConfig(SplatfactoModelConfig):
     densify: bool = True
     """Whether Gaussians are added where the picture lacks detail."""
     max_gaussians: int = 1_000_000
-    """Most Gaussians that densification may lead to."""
+    """Most Gaussians that densification may lead to where the training images have the working size. Larger ones may
+    have more, in proportion to their pixels, up to 3,000,000."""
     cull_alpha_thresh: float = 0.01
     """Gaussians of lower effective opacity (opacity times staticness) are removed."""
     prune_staticness: float = 0.1
@@ -40,7 +41,10 @@ class Das3rModelConfig(SplatfactoModelConfig):
     prune_staticness_from: int = 1000
     """Step from which Gaussians of low staticness are removed."""
     num_downscales: int = 0
-    """Training starts at 1/2^d of the resolution and doubles it every resolution_schedule steps."""
+    """Training starts at 1/2^d of the working size and doubles it every resolution_schedule steps, up to that of the
+    training images."""
+    resolution_schedule: int = 500
+    """Steps between two sizes of a training that starts at less than the size of its images."""
     initial_opacity: float = 0.5
     """Raw opacity of a seed. Seeds lie on measured surfaces, so they start as such rather than as fog."""
     staticness_prior_weight: float = 0.02

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,9 @@ NO_RAYS = (
     "Gaussians are drawn as pictures, not ray by ray as `ns-export pointcloud`, `poisson` and `tsdf` want it. Take "
     "`das3r export --format points` for a point cloud, `ns-export gaussian-splat` for the splats."
 )
+
+MOST_GAUSSIANS = 3_000_000
+"""To which images larger than the working size may lead by themselves: 3 GB of parameters, gradients and moments."""
 
 METRICS_EVERY = 10
 """Steps between two looks at how far the cameras have moved: those of which nerfstudio's log tells, by default."""
@@ -95,6 +99,7 @@ class Das3rModel(SplatfactoModel):
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
         light = metadata.get("light") if config.learn_light else None
         self.light = None if light is None else FrameLight(light, metadata["frame_indices"].tolist())
+        self.enlarged: float = metadata.get("enlarged", 1.0)
         self.strategy = self.build_strategy()
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
@@ -129,10 +134,23 @@ class Das3rModel(SplatfactoModel):
             refine_every=config.refine_every,
             absgrad=config.use_absgrad,
             grow=config.densify,
-            max_gaussians=config.max_gaussians,
+            max_gaussians=self.gaussian_limit(),
             prune_staticness=config.prune_staticness,
             prune_staticness_from=config.prune_staticness_from,
         )
+
+    def gaussian_limit(self) -> int:
+        """Most Gaussians that densification may lead to: of the config, or more where the images are enlarged."""
+        given = self.config.max_gaussians
+        return max(given, min(round(given * self.enlarged**2), MOST_GAUSSIANS))
+
+    def _get_downscale_factor(self) -> int:
+        """By how much the images of this step are smaller than the training images, a power of two."""
+        if not self.training:
+            return 1
+        # Seeds lie as densely as pixels of the working size: what is finer begins once these are explained.
+        downscales = self.config.num_downscales + max(round(math.log2(self.enlarged)), 0)
+        return 2 ** max(downscales - self.step // self.config.resolution_schedule, 0)
 
     @property
     def opacities(self) -> Float[Tensor, "N 1"]:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -369,12 +387,11 @@ class Das3rModel(SplatfactoModel):
     def given_static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
         """Static weight that the data give: soft if there is one, else the mask, else 1."""
         if "static_weight" in batch:
-            weight = batch["static_weight"]
-        elif "mask" in batch:
-            weight = batch["mask"].float()
-        else:
-            weight = torch.ones(*batch["image"].shape[:2], 1)
-        return weight.to(self.device)
+            weight = batch["static_weight"].to(self.device)
+            return weight.float() / 255 if weight.dtype == torch.uint8 else weight
+        if "mask" in batch:
+            return batch["mask"].float().to(self.device)
+        return torch.ones(*batch["image"].shape[:2], 1, device=self.device)
 
     def get_metrics_dict(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Any]:
         """PSNR over the static weight, the number of Gaussians and how far the cameras have moved."""

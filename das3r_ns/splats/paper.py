@@ -61,6 +61,11 @@ class PaperModel(Das3rModel):
                 "das3r-paper needs one seed point per pixel, and this data has none. Train it on a video with the "
                 "das3r-video data parser and --pipeline.datamanager.dataparser.seeds paper."
             )
+        if metadata.get("enlarged", 1.0) != 1.0:
+            raise Das3rExit(
+                "das3r-paper ties a Gaussian to every pixel of the front end, and so trains at its size: leave the "
+                "data parser's train-size at 'working'."
+            )
         super().populate_modules()
         self.static_maps = nn.Parameter(
             torch.from_numpy(np.stack([read_static_weight(name) for name in metadata["static_weight_filenames"]]))

@@ -120,6 +120,7 @@ class Das3rTrainer(Trainer):
         _refuse_several_devices(self.world_size)
         try:
             self._choose_device()
+            self._choose_size()
             super().setup(test_mode)
             if test_mode == "val":
                 self._keep_scene()
@@ -151,6 +152,12 @@ class Das3rTrainer(Trainer):
         backend.say_once(f"{reason} Training runs on the CPU.")
         self.config.machine.device_type = "cpu"
         self.device, self.mixed_precision = "cpu", False  # as nerfstudio's trainer has it on a CPU
+
+    def _choose_size(self) -> None:
+        """Resolve the train-size 'auto', if the data have one: on a CPU the video's own size takes hours."""
+        parser = getattr(getattr(self.config.pipeline, "datamanager", None), "dataparser", None)
+        if torch.device(self.device).type == "cpu" and getattr(parser, "train_size", None) == "auto":
+            parser.train_size = "working"  # pyright: ignore[reportOptionalMemberAccess]
 
     def setup_optimizers(self) -> Optimizers:
         """Optimizers of all parameter groups; the cameras' is gated."""

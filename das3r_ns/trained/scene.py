@@ -162,6 +162,24 @@ class TrainedScene:
         outputs = self.model.get_outputs_for_camera(camera)
         return {key: cast(Tensor, value).float().cpu().numpy() for key, value in outputs.items() if value.ndim == 3}
 
+    def render_at_working_size(self, frame: int) -> dict[str, Float[np.ndarray, "H W C"]]:
+        """:meth:`render` at the working size, of a run that was trained at a larger one too.
+
+        Drawn smaller than they were trained, fine Gaussians would be too thick; so colours are averaged over what is
+        drawn at the trained size. What lies between two depths is none: depth is that of one pixel of these.
+        """
+        cameras = training_images(self.pipeline).cameras
+        trained = int(cameras.width[0]), int(cameras.height[0])
+        if trained[0] <= self.working_size[0]:
+            return self.render(frame, self.working_size)
+        exact = {"depth": cv2.INTER_NEAREST}
+        return {
+            key: cv2.resize(value, self.working_size, interpolation=exact.get(key, cv2.INTER_AREA)).reshape(
+                *self.working_size[::-1], -1
+            )
+            for key, value in self.render(frame, trained).items()
+        }
+
     def render_as_filmed(self, frame: int) -> dict[str, Float[np.ndarray, "H W C"]]:
         """:meth:`render` at the size and in the geometry of the video, its lens and all.
 

@@ -21,6 +21,7 @@ from das3r_ns.data.dataparser import (
     nerfstudio_poses,
     scene_scale,
     split_frames,
+    training_size,
 )
 from das3r_ns.data.training_data import estimate_fingerprint, static_files
 from das3r_ns.errors import Das3rError
@@ -31,6 +32,7 @@ from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.static_weight import read_static_weight, static_weight
 from das3r_ns.splats.camera import view_matrix
 from das3r_ns.video import open_clip
+from das3r_ns.video.clip import working_size
 
 
 @pytest.fixture
@@ -135,6 +137,51 @@ def test_training_at_the_original_size_keeps_the_rays(make_outputs) -> None:
         assert cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape == (180, 320)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "video", "expected"),
+    [
+        ("working", (1920, 1080), (512, 288)),
+        ("original", (1920, 1080), (1920, 1080)),
+        ("auto", (1920, 1080), (1600, 900)),
+        ("auto", (1080, 1920), (900, 1600)),
+        ("auto", (854, 480), (854, 480)),
+        ("auto", (512, 288), (512, 288)),
+        (1280, (1920, 1080), (1280, 720)),
+        (1280, (854, 480), (854, 480)),
+        (256, (1920, 1080), (256, 144)),
+    ],
+)
+def test_the_size_of_the_training_images(wanted, video: tuple[int, int], expected: tuple[int, int]) -> None:
+    working = working_size(video, 512)
+    assert training_size(wanted, working, video) == expected
+
+
+def test_a_long_side_stands_between_the_front_end_and_the_video(make_outputs) -> None:
+    outputs = make_outputs(train_size=240)
+    assert (int(outputs.cameras.width[0]), int(outputs.cameras.height[0])) == (240, 136)
+    assert cv2.imread(str(outputs.image_filenames[3])).shape == (136, 240, 3)
+    assert outputs.metadata["enlarged"] == 1.5
+    with pytest.raises(Das3rError, match="A long side of 10 pixels is too small for training images"):
+        make_outputs(train_size=10)
+
+
+def test_larger_weights_have_their_edges_where_the_picture_has_them() -> None:
+    """A disk that is seen at four times the working size, one colour on another."""
+    y, x = np.mgrid[:240, :320]
+    disk = np.hypot(x - 150.3, y - 117.8) < 70
+    picture = np.where(disk[..., None], (180, 60, 40), (90, 120, 130)).astype(np.uint8)
+    small = cv2.resize(disk.astype(np.float32), (80, 60), interpolation=cv2.INTER_AREA)
+    off = [np.abs(static_weight(small, 0, (320, 240), guide) - ~disk).sum() for guide in (None, picture)]
+    assert off[1] < 0.6 * off[0]
+    grown = static_weight(small, 2, (320, 240), picture) < 0.5
+    expected = np.hypot(x - 150.3, y - 117.8) < 70 + 2 * 4
+    assert (grown ^ expected).sum() < 0.02 * expected.sum()
+    # On a picture without edges it is an interpolation.
+    plain = static_weight(small, 0, (320, 240), np.full_like(picture, 128))
+    np.testing.assert_allclose(plain, static_weight(small, 0, (320, 240)), atol=0.35)
+    assert ((plain < 0.5) ^ disk).sum() < 0.02 * disk.sum()
+
+
 def test_the_scene_lies_beyond_the_near_plane_of_viewers(demo_video, make_outputs) -> None:
     outputs = make_outputs()
     points = outputs.metadata["points3D_xyz"].double().numpy()
@@ -197,7 +244,7 @@ def test_what_is_fixed_to_the_camera_has_no_weight(demo_video, tmp_path: Path) -
     fixed[70:] = True
     estimate = dataclasses.replace(demo_video.estimate, fixed=fixed)
     assert estimate_fingerprint(estimate) != estimate_fingerprint(demo_video.estimate)
-    files = static_files(estimate, "fixed", tmp_path, 1, (160, 90))
+    files = static_files(estimate, "fixed", tmp_path, 1, (160, 90), [])
     for weight, mask in zip(files.weights, files.masks, strict=True):
         assert not read_static_weight(weight)[70:].any()
         assert not cv2.imread(str(mask), cv2.IMREAD_UNCHANGED)[70:].any()

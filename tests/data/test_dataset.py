@@ -37,8 +37,8 @@ def small_outputs(folder: Path, count: int) -> DataparserOutputs:
 def test_every_item_carries_its_static_weight(tmp_path: Path) -> None:
     item = StaticWeightDataset(small_outputs(tmp_path, 2))[1]
     assert item["static_weight"].shape == (6, 8, 1)
-    assert item["static_weight"].dtype == torch.float32
-    np.testing.assert_allclose(item["static_weight"].flatten(), np.linspace(0, 1, 48), atol=2e-5)
+    assert item["static_weight"].dtype == torch.uint8
+    np.testing.assert_allclose(item["static_weight"].flatten() / 255, np.linspace(0, 1, 48), atol=0.5 / 255 + 2e-5)
     assert item["image_idx"] == 1
 
 
@@ -46,7 +46,7 @@ def test_the_weight_follows_the_scale_of_the_images(tmp_path: Path) -> None:
     item = StaticWeightDataset(small_outputs(tmp_path, 1), scale_factor=0.5).get_data(0, "uint8")
     assert item["image"].shape == (3, 4, 3)
     assert item["static_weight"].shape == (3, 4, 1)
-    assert float(item["static_weight"].mean()) == pytest.approx(0.5, abs=1e-3)
+    assert float(item["static_weight"].float().mean()) / 255 == pytest.approx(0.5, abs=2e-3)
 
 
 def test_a_damaged_weight_is_named(tmp_path: Path) -> None:
