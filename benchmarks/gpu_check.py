@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import tyro
 
@@ -158,20 +158,35 @@ def rasterisers(arguments: Arguments) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def kernels(arguments: Arguments) -> dict[str, Any]:
+    """The front end's dense kernels by numba on the CPU and by torch on this device: milliseconds and differences."""
+    import torch
+    from front_end_kernels import SIZES, measure
+
+    from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device
+
+    device = dense_device(arguments.device, "torch")
+    assert device is not None
+    if arguments.dry:
+        torch.set_num_threads(1)
+    frames, sizes = (4, ((96, 54),)) if arguments.dry else (12, SIZES)
+    return measure(device, frames, sizes, 45.0, lambda found: so_far(arguments, kernels, found))
+
+
 def demo(arguments: Arguments) -> dict[str, Any]:
     """das3r on the demo, from its frames to clean plates."""
     from das3r_ns.demo.write import write_demo
 
     frames, width, height = (6, 96, 54) if arguments.dry else (36, 320, 180)
     folder = write_demo(arguments.folder / "demo", frames, width, height)
-    return _trained(arguments, folder / "frames", 45 if arguments.dry else arguments.steps // 4)
+    return _trained(arguments, demo, folder / "frames", 45 if arguments.dry else arguments.steps // 4)
 
 
 def video(arguments: Arguments) -> dict[str, Any]:
     """das3r on the video, from its frames to clean plates."""
     if arguments.video is None:
         return {"skipped": "no --video"}
-    return _trained(arguments, arguments.video, 45 if arguments.dry else arguments.steps)
+    return _trained(arguments, video, arguments.video, 45 if arguments.dry else arguments.steps)
 
 
 def network(arguments: Arguments) -> dict[str, Any]:
@@ -227,9 +242,18 @@ def many(arguments: Arguments) -> dict[str, Any]:
     return found
 
 
-def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
-    """Front end by stage, training with iterations a second, waits a step and memory, and clean plates."""
+def so_far(arguments: Arguments, part: Part, found: dict[str, Any]) -> None:
+    """Write what a part has found already, should it not get further."""
+    write_json(arguments.folder / f"{part.__name__}.json", found)
+
+
+def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict[str, Any]:
+    """Front end by stage, training with iterations a second, waits a step and memory, and clean plates.
+
+    At last the front end once more with its dense kernels on the CPU, and how far its results are apart then.
+    """
     import torch
+    from front_end_kernels import with_numba
 
     from das3r_ns.cleanplate.write import write_clean_plates
     from das3r_ns.evaluation.cost import Cost
@@ -248,7 +272,9 @@ def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
     start = now(arguments.device)
     trainer.setup()
     found: dict[str, Any] = {"setup_s": now(arguments.device) - start}
-    found["front_end_s"] = trainer.pipeline.datamanager.dataparser.prepared.estimate.provenance["seconds"]
+    estimate = trainer.pipeline.datamanager.dataparser.prepared.estimate
+    found["front_end_kernels"] = estimate.provenance.get("kernels")
+    found["front_end_s"] = estimate.provenance["seconds"]
     train_iteration, cost, steady = trainer.train_iteration, Cost(), [now(arguments.device)]
     profiler = torch.profiler.profile()  # of the CPU, too: what a step costs the host
 
@@ -279,11 +305,16 @@ def _trained(arguments: Arguments, frames: Path, steps: int) -> dict[str, Any]:
     found |= {"waits_per_step": waits / len(COUNTED), "gaussians": trainer.pipeline.model.num_points}
     start = now(arguments.device)
     write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{frames.parent.name}")
-    return found | {"clean_plates_s": now(arguments.device) - start}
+    found["clean_plates_s"] = now(arguments.device) - start
+    so_far(arguments, part, found)
+    return found | with_numba(frames, arguments.folder / f"again-{frames.parent.name}", estimate)
 
 
-PARTS: dict[Callable[[Arguments], dict[str, Any]], int] = {
-    machine: 30, build: 200, rasterisers: 50, many: 40, ssim: 30, contract: 60, demo: 120, video: 180, network: 90,
+Part: TypeAlias = Callable[[Arguments], dict[str, Any]]
+
+PARTS: dict[Part, int] = {
+    machine: 30, build: 200, rasterisers: 50, many: 40, ssim: 30, contract: 60, kernels: 70, demo: 150, video: 240,
+    network: 90,
 }  # fmt: skip
 """What is checked, in this order, and the seconds each may take."""
 
@@ -308,7 +339,8 @@ def main(arguments: Arguments) -> None:
                 subprocess.run(command, check=True, timeout=seconds, stdout=file, stderr=subprocess.STDOUT)
             results[name] = json.loads(output.read_text())
         except subprocess.TimeoutExpired:
-            results[name] = {"failed": [f"not done after {seconds:.0f} s"], "log": log.name}
+            before = json.loads(output.read_text()) if output.exists() else {}
+            results[name] = before | {"failed": [f"not done after {seconds:.0f} s"], "log": log.name}
         except subprocess.CalledProcessError:
             results[name] = {"failed": log.read_text(errors="replace").strip().splitlines()[-5:], "log": log.name}
         results[name]["seconds"] = round(time.perf_counter() - start, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,6 +17,9 @@ from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
+
+if TYPE_CHECKING:
+    import torch
 
 FLOW_NOISE = 0.15
 """Pixels by which flow errs on well-textured ground."""
@@ -94,6 +98,7 @@ def dense_depth(
     images: UInt8[np.ndarray, "N h w 3"],
     static_weight: Float[np.ndarray, "N H W"] | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
 ) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
     """Depth of every pixel from all the flows of its frame, checked against the other frames.
 
@@ -107,6 +112,7 @@ def dense_depth(
         images: RGB frames at the resolution of the depth wanted.
         static_weight: Probability that each pixel is static, at the resolution of the flow; None = not known.
         on_frame: Called twice for each frame, for progress bars.
+        device: Where to work in torch; None = compiled by numba, on the CPU.
 
     Returns:
         depth: Camera z, positive and finite.
@@ -119,12 +125,12 @@ def dense_depth(
     with ThreadPoolExecutor(max_workers=workers()) as pool:
 
         def measure(i: int) -> DenseDepth:
-            out = _measure(flows, bundle, sight, i, None if static_weight is None else static_weight[i])
+            out = _measure(flows, bundle, sight, i, None if static_weight is None else static_weight[i], device)
             on_frame()
             return out
 
         measured = list(pool.map(measure, range(flows.num_frames)))
-    return agree_and_fill(measured, sight, images, SMOOTH, on_frame)
+    return agree_and_fill(measured, sight, images, SMOOTH, on_frame, device)
 
 
 def agree_and_fill(
@@ -133,6 +139,7 @@ def agree_and_fill(
     images: UInt8[np.ndarray, "N h w 3"],
     filling: Filling,
     on_frame: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
 ) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
     """Check the depths of all frames against each other, and fill what is not known along the edges of the picture.
 
@@ -142,11 +149,14 @@ def agree_and_fill(
         images: RGB frames at the resolution of the depth wanted.
         filling: How to fill.
         on_frame: Called once for each frame.
+        device: As in :func:`dense_depth`.
 
     Returns:
         depth: Camera z, positive and finite.
         confidence: 0 (a guess) to 1.
     """
+    if device is not None:
+        return _agree_and_fill_on(device, measured, sight, images, filling, on_frame)
 
     def finish(i: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
         out = _fill(_cross_check(measured, sight, i), images[i], filling)
@@ -156,6 +166,32 @@ def agree_and_fill(
     with ThreadPoolExecutor(max_workers=workers()) as pool:
         finished = list(pool.map(finish, range(len(measured))))
     return np.stack([depth for depth, _ in finished]), np.stack([confidence for _, confidence in finished])
+
+
+def _agree_and_fill_on(
+    device: torch.device,
+    measured: list[DenseDepth],
+    sight: Sight,
+    images: UInt8[np.ndarray, "N h w 3"],
+    filling: Filling,
+    on_frame: Callable[[], None],
+) -> tuple[Float[np.ndarray, "N h w"], Float[np.ndarray, "N h w"]]:
+    """The same on a device of torch."""
+    from das3r_ns.frontend.geometric.torch_kernels import filling as torch_filling
+
+    others = [_compared(i, len(measured)) for i in range(len(measured))]
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
+        lab = np.stack(list(pool.map(_lab, images)))
+    return torch_filling.agree_and_fill(
+        np.stack([frame.inverse_depth for frame in measured]),
+        np.stack([frame.confidence for frame in measured]),
+        [torch_filling.Seen(them, *sight.relative(i, them)) for i, them in enumerate(others)],
+        lab,
+        {"focal": sight.focal, "tolerance": AGREEMENT, "far": sight.far},
+        {**vars(filling), "rounds": FILL_ROUNDS},
+        device,
+        on_frame,
+    )
 
 
 def _sphere(
@@ -176,6 +212,7 @@ def _measure(
     sight: Sight,
     i: int,
     static_weight: Float[np.ndarray, "H W"] | None,
+    device: torch.device | None,
 ) -> DenseDepth:
     """Inverse depth of one frame from its flows, and how well they determine it."""
     others = [b for a, b in flows.pairs if a == i and (b, a) in flows.fields]
@@ -190,7 +227,7 @@ def _measure(
     # Two starts: the grid smoothly, and its nearest point, which keeps the step at an edge.
     start = np.stack([cv2.resize(grid, size, interpolation=how) for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)])
     median = float(np.median(bundle.inverse_depth))
-    inverse_depth, information, loss = kernels.inverse_depth_from_flows(
+    inverse_depth, information, loss = _from_flows(device)(
         start, fields, weights, tolerance, rotations, translations, bundle.focal, (1e-3 * median, 50.0 * median)
     )
     # The kernel counts residuals in units of the tolerance; what they really err by depends on the texture.
@@ -206,10 +243,25 @@ def _measure(
     return DenseDepth(inverse_depth, confidence.astype(np.float32))
 
 
+def _from_flows(device: torch.device | None) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The solver of inverse depths on that device."""
+    if device is None:
+        return kernels.inverse_depth_from_flows
+    from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device
+    from das3r_ns.frontend.geometric.torch_kernels.depth import inverse_depth_from_flows
+
+    return on_device(inverse_depth_from_flows, device)
+
+
+def _compared(i: int, count: int) -> list[int]:
+    """The frames whose depth is compared with that of frame i."""
+    return [i + s for step in COMPARED_FRAMES for s in (-step, step) if 0 <= i + s < count]
+
+
 def _cross_check(measured: list[DenseDepth], sight: Sight, i: int) -> DenseDepth:
     """Average the inverse depth of one frame with those of others that agree, and doubt it where they do not."""
     own = measured[i]
-    others = [i + s for step in COMPARED_FRAMES for s in (-step, step) if 0 <= i + s < len(measured)]
+    others = _compared(i, len(measured))
     rotations, translations = sight.relative(i, others)
     depths = np.stack([measured[j].inverse_depth for j in others])
     trust = np.stack([measured[j].confidence for j in others])
@@ -235,8 +287,7 @@ def _fill(
         inverse_depth = cv2.resize(inverse_depth, size, interpolation=cv2.INTER_LINEAR)
     weight = confidence**2
     floor = 1e-4 * float(np.mean(weight)) + 1e-12
-    lab = cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32)
-    across, down = _likeness(lab, filling.like)
+    across, down = _likeness(_lab(image).astype(np.float32), filling.like)
     around = inverse_depth
     for strength in filling.strengths:
         sums = np.stack([weight * inverse_depth + floor * around, weight + floor]).astype(np.float32)
@@ -247,6 +298,11 @@ def _fill(
     low, high = np.percentile(inverse_depth, [0.1, 99.9])
     blended = np.clip(blended, max(low, 1e-6), max(high, 1e-6))
     return (1.0 / blended).astype(np.float32), np.clip(confidence, 0.0, 1.0).astype(np.float32)
+
+
+def _lab(image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture, slightly blurred, in L*a*b*."""
+    return cv2.cvtColor(cv2.GaussianBlur(image, (3, 3), 0), cv2.COLOR_RGB2LAB)
 
 
 def _even(inverse_depth: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

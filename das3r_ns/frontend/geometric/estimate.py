@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -26,6 +26,7 @@ from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.second_look import ROUNDS, look_again
 from das3r_ns.frontend.geometric.stereo import match_frames, resized
+from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device, described_device
 from das3r_ns.frontend.known.knowledge import Known, static_weight
 from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import strided_pairs
@@ -35,6 +36,9 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+
+if TYPE_CHECKING:
+    import torch
 
 FLOW_LONG_SIDE = 427
 """Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
@@ -95,6 +99,7 @@ def _estimate_at_once(
     full_size: FullSize | None,
 ) -> SceneEstimate:
     """:func:`estimate` of as many frames as fit into memory at once."""
+    device = dense_device(config.device, config.kernels, progress.say)
     count, height, width = images.shape[:3]
     if known.fixed is not None:
         images = painted_over(images, known.fixed)
@@ -121,7 +126,7 @@ def _estimate_at_once(
         dynamic, result = known.with_masks(known.masks), first
     else:
         with progress.stage("Depth", 2 * count) as advance:
-            rigid = _rigid_prediction(first, flows, flow_images, world, advance)
+            rigid = _rigid_prediction(first, flows, flow_images, world, advance, device)
         with progress.stage("What moves", count) as advance:
             evidence = motion_evidence(images, flows, rigid, advance)
         dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
@@ -141,7 +146,7 @@ def _estimate_at_once(
         progress.say(points.message)
         result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
-        depth, confidence = dense_depth(flows, result, images, stays, advance)
+        depth, confidence = dense_depth(flows, result, images, stays, advance, device)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
     for message in result.messages:
         progress.say(message)
@@ -158,12 +163,13 @@ def _estimate_at_once(
             "flow_residual": result.residual,
             "focal_std": result.focal_std,
             "refined": refined,
+            "kernels": described_device(device),
             **provenance,
         },
     )
     if not config.stereo or result.camera_kind != "general":
         return scene
-    return _with_stereo(scene, images, flow_images, flows, evidence, config, known, progress)
+    return _with_stereo(scene, images, flow_images, flows, evidence, config, known, progress, device)
 
 
 def _straightened(
@@ -228,6 +234,7 @@ def _with_stereo(
     config: FrontEndConfig,
     known: Known,
     progress: Progress,
+    device: torch.device | None,
 ) -> SceneEstimate:
     """The scene with its depth from stereo and, by that, a second look at what moves.
 
@@ -240,6 +247,7 @@ def _with_stereo(
         config: Settings of the front end.
         known: Whose masks may have to be joined in.
         progress: Where to report.
+        device: Where the dense loops run in torch; None = in numba, on the CPU.
 
     Returns:
         The scene as it was where there is too little parallax for stereo.
@@ -249,12 +257,12 @@ def _with_stereo(
     world = known.fixed_weight((scene.width, scene.height), count)
     with progress.stage("Stereo", count) as advance:
         certain = world if evidence is not None else 1.0 - known.not_static(dynamic)
-        matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance)
+        matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance, device)
     if matches is None:
         return scene
     if evidence is not None and not scene.provenance["refined"]:
         with progress.stage("Depth", count) as advance:
-            depth, confidence = matches.depth(world, advance)
+            depth, confidence = matches.depth(world, advance, device)
         matched = RigidPrediction(
             depth=1.0 / resized(1.0 / depth, flow_size),
             reliability=resized(confidence, flow_size),
@@ -263,10 +271,10 @@ def _with_stereo(
         )
         hidden = known.not_static(dynamic)
         with progress.stage("Second look", ROUNDS * count) as advance:
-            dynamic = look_again(images, flow_images, flows, evidence, matched, hidden, config.stopped, advance)
+            dynamic = look_again(images, flow_images, flows, evidence, matched, hidden, config.stopped, advance, device)
         dynamic = known.with_masks(dynamic)
     with progress.stage("Depth", count) as advance:
-        depth, confidence = matches.depth(1.0 - known.not_static(dynamic), advance)
+        depth, confidence = matches.depth(1.0 - known.not_static(dynamic), advance, device)
     return replace(scene, depth=depth, confidence=confidence, dynamic_probability=dynamic)
 
 
@@ -276,9 +284,10 @@ def _rigid_prediction(
     flow_images: UInt8[np.ndarray, "N H W 3"],
     world: Float[np.ndarray, "N H W"] | None,
     on_frame: Callable[[], None],
+    device: torch.device | None,
 ) -> RigidPrediction:
     """What a static world would look like, at the resolution of the flow."""
-    depth, confidence = dense_depth(flows, bundle, flow_images, world, on_frame)
+    depth, confidence = dense_depth(flows, bundle, flow_images, world, on_frame, device)
     return RigidPrediction(
         depth=depth,
         reliability=confidence,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -14,6 +15,9 @@ from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, lo
 from das3r_ns.frontend.geometric.motion.memory import followed, gone_elsewhere, gone_with_movers
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.known.knowledge import static_weight
+
+if TYPE_CHECKING:
+    import torch
 
 ROUNDS = 2
 """Times that every frame is looked at: against its neighbours by flow, and against what all others show of it."""
@@ -28,6 +32,7 @@ def look_again(
     dynamic: Float[np.ndarray, "N H W"],
     stopped: Stopped = "leave",
     on_frame: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
 ) -> Float[np.ndarray, "N H W"]:
     """Decide once more what moves, with the depth of the static world to compare the frames by.
 
@@ -47,18 +52,19 @@ def look_again(
         dynamic: Dynamic probability by the first look: which frames show a mover, and are not asked what is behind it.
         stopped: Whether a mover leaves the scene or is kept in frames in which it stands.
         on_frame: Called :data:`ROUNDS` times for each frame, for progress bars.
+        device: Where to work in torch; None = compiled by numba, on the CPU.
 
     Returns:
         Dynamic probability, as :func:`~das3r_ns.frontend.geometric.dynamic_probability.dynamic_probability` has it.
     """
     evidence = motion_evidence(small, flows, matched, on_frame, before=evidence)
     stays = static_weight(dynamic, (small.shape[2], small.shape[1]))
-    look = look_behind(small, matched, stays, on_frame)
+    look = look_behind(small, matched, stays, on_frame, device)
     evidence = look.added_to(evidence)
     moving = moving_superpixels(evidence)
     if moving.any():
         if stopped == "leave":
-            gone = gone_with_movers(gone_elsewhere(small, matched, stays), evidence, moving)
+            gone = gone_with_movers(gone_elsewhere(small, matched, stays, device), evidence, moving)
             look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
         evidence = followed(evidence, moving, evidence.regions.mean(look.witnessed))
     return dynamic_probability(images, evidence, look)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
@@ -18,24 +19,26 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from das3r_ns.frontend.geometric import stereo_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.known_poses import lenses
 from das3r_ns.frontend.geometric.dense_depth import CLOSE, FAR, RELATIVE_ERROR_HALF, DenseDepth, Sight, agree_and_fill
+from das3r_ns.frontend.geometric.sweep import (
+    EDGE,
+    JUMP_PENALTY,
+    LIMIT,
+    STEP_PENALTY,
+    WINDOW,
+    Sweep,
+    plan_sweep,
+)
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
 
-PARALLAX = (4.0, 8.0, 16.0, 32.0)
-"""How far the middle depth should shift from the frame to those it is compared with, before and after it, in pixels:
-little enough to see the same things, even through a gap that moves with a mover; enough to tell their depths apart."""
-LEVELS = (32, 96)
-"""Fewest and most depths that are tried."""
-LEVEL_STEP = 1.5
-"""Pixels from one depth to the next in the frame furthest away."""
+if TYPE_CHECKING:
+    import torch
+
+Found: TypeAlias = tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]
+"""Of a frame, as :func:`~das3r_ns.frontend.geometric.stereo_kernels.best_levels` has them."""
+
 FARTHEST, NEAREST = (0.005, 0.5), (0.995, 1.3)
 """Quantile of the measured inverse depths, and what it is multiplied by, for the smallest and the largest one tried."""
-LIMIT = 20.0
-"""Largest cost of a pixel, in grey levels summed over three channels: beyond it is another thing."""
-STEP_PENALTY, JUMP_PENALTY, EDGE = 6.0, 60.0, 30.0
-"""See :func:`~das3r_ns.frontend.geometric.stereo_kernels.semi_global_costs`."""
-WINDOW = 3
-"""Side of the window over which costs are averaged first, in pixels."""
 SURE = 15.0
 """Margin over all other depths at which a match is believed entirely, in grey levels."""
 MATCH_NOISE = 0.4
@@ -66,13 +69,17 @@ class Matches:
     """The frames at their own resolution."""
 
     def depth(
-        self, static_weight: Float[np.ndarray, "N H W"] | None = None, on_frame: Callable[[], None] = lambda: None
+        self,
+        static_weight: Float[np.ndarray, "N H W"] | None = None,
+        on_frame: Callable[[], None] = lambda: None,
+        device: torch.device | None = None,
     ) -> tuple[Float[np.ndarray, "N H W"], Float[np.ndarray, "N H W"]]:
         """Check the depths found against each other, and fill the gaps.
 
         Args:
             static_weight: Probability that each pixel is static; the depth of movers is not believed. None = all are.
             on_frame: Called once for each frame, for progress bars.
+            device: Where to work in torch; None = compiled by numba, on the CPU.
 
         Returns:
             depth: Camera z, positive and finite, in the unit of the cameras.
@@ -86,7 +93,7 @@ class Matches:
                 DenseDepth(frame.inverse_depth, (frame.confidence * sure).astype(np.float32))
                 for frame, sure in zip(frames, certainty, strict=True)
             ]
-        return agree_and_fill(frames, self.sight, self.images, CLOSE, on_frame)
+        return agree_and_fill(frames, self.sight, self.images, CLOSE, on_frame, device)
 
 
 def match_frames(
@@ -97,6 +104,7 @@ def match_frames(
     confidence: Float[np.ndarray, "N H W"],
     static_weight: Float[np.ndarray, "N H W"] | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
 ) -> Matches | None:
     """Match every frame with others of enough parallax.
 
@@ -109,6 +117,7 @@ def match_frames(
         static_weight: Probability that each pixel is static, where that is certain: movers are not matched with. None =
             not known, and movers have to fail to match by themselves.
         on_frame: Called once for each frame, for progress bars.
+        device: Where to work in torch; None = compiled by numba, on the CPU.
 
     Returns:
         The matches, or None where too little of the depth is known to look for any.
@@ -125,17 +134,23 @@ def match_frames(
     intrinsics = geo.resize_intrinsics(intrinsics, full, size)
     prior, trust = (resized(maps, size) for maps in (1.0 / depth, confidence))
     static = np.ones(prior.shape, bool) if static_weight is None else resized(static_weight, size) >= 0.5
-    with ThreadPoolExecutor(max_workers=workers(MEMORY)) as pool:
+    sweeps = [plan_sweep(i, intrinsics, c2w_cv, span, middle) for i in range(len(images))]
 
-        def measure(i: int) -> DenseDepth:
-            found = _match(i, pictures, static, intrinsics, c2w_cv, span, middle)
-            matched = found.confidence > MEASURED
-            inverse_depth = np.where(matched, found.inverse_depth, prior[i]).astype(np.float32)
-            believed = np.where(matched, found.confidence, PRIOR_TRUST * trust[i])
-            on_frame()
-            return DenseDepth(inverse_depth, believed.astype(np.float32))
+    def believed(sweep: Sweep, found: Found) -> DenseDepth:
+        own, i = _judged(sweep, found, middle), sweep.frame
+        matched = own.confidence > MEASURED
+        inverse_depth = np.where(matched, own.inverse_depth, prior[i]).astype(np.float32)
+        confidence = np.where(matched, own.confidence, PRIOR_TRUST * trust[i])
+        on_frame()
+        return DenseDepth(inverse_depth, confidence.astype(np.float32))
 
-        measured = list(pool.map(measure, range(len(images))))
+    if device is None:
+        with ThreadPoolExecutor(max_workers=workers(MEMORY)) as pool:
+            measured = list(pool.map(lambda sweep: believed(sweep, _match(sweep, pictures, static)), sweeps))
+    else:
+        from das3r_ns.frontend.geometric.torch_kernels.stereo import best_matches
+
+        measured = list(map(believed, sweeps, best_matches(pictures, static, sweeps, device)))
     focal = float(np.median(intrinsics[:, 0, 0]))
     folded = lenses(intrinsics, geo.pinhole(focal, *size)) @ geo.invert_rigid(c2w_cv)
     sight = Sight(lambda i, others: folded[others] @ np.linalg.inv(folded[i]), focal, FAR * middle)
@@ -149,57 +164,24 @@ def resized(maps: Shaped[np.ndarray, "N H W *c"], size: tuple[int, int]) -> Shap
     return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in maps])
 
 
-def sources(i: int, parallax: Float[np.ndarray, " N"], wanted: tuple[float, ...]) -> list[int]:
-    """Frames before and after a frame whose parallax is nearest to what is wanted.
-
-    Args:
-        i: The frame.
-        parallax: Of every frame to it.
-        wanted: Parallaxes, in the same unit.
-    """
-    chosen: list[int] = []
-    for side in (range(i), range(i + 1, len(parallax))):
-        for target in wanted if len(side) else ():
-            nearest = min(side, key=lambda j: abs(np.log((parallax[j] + 1e-9) / target)))
-            if nearest not in chosen:
-                chosen.append(nearest)
-    return chosen
-
-
-def _match(
-    i: int,
-    images: UInt8[np.ndarray, "N H W 3"],
-    static: Bool[np.ndarray, "N H W"],
-    intrinsics: Float[np.ndarray, "N 3 3"],
-    c2w_cv: Float[np.ndarray, "N 4 4"],
-    span: tuple[float, float],
-    middle: float,
-) -> DenseDepth:
-    """Inverse depth of one frame, and how far to believe it."""
-    shift = intrinsics[i, 0, 0] * np.linalg.norm(c2w_cv[:, :3, 3] - c2w_cv[i, :3, 3], axis=-1)
-    others = sources(i, shift * middle, PARALLAX)
-    widest = float(shift[others].max())
-    count = int(np.clip(widest * (span[1] - span[0]) / LEVEL_STEP, *LEVELS))
-    levels = np.linspace(*span, count, dtype=np.float32)
-    motion = geo.invert_rigid(c2w_cv[others]) @ c2w_cv[i]
-    rays = intrinsics[others] @ motion[:, :3, :3] @ np.linalg.inv(intrinsics[i])
-    offsets = np.einsum("mij,mj->mi", intrinsics[others], motion[:, :3, 3])
-    image = images[i].astype(np.float32)
+def _match(sweep: Sweep, images: UInt8[np.ndarray, "N H W 3"], static: Bool[np.ndarray, "N H W"]) -> Found:
+    """Position, margin and misfit of one frame's best levels."""
+    image, others = images[sweep.frame].astype(np.float32), sweep.others
     costs = kernels.matching_costs(
-        image,
-        images[others].astype(np.float32),
-        static[others],
-        rays.astype(np.float32),
-        offsets.astype(np.float32),
-        levels,
-        LIMIT,
+        image, images[others].astype(np.float32), static[others], sweep.rays, sweep.offsets, sweep.levels, LIMIT
     )
     costs = cv2.blur(costs, (WINDOW, WINDOW))
     total = kernels.semi_global_costs(costs, image, STEP_PENALTY, JUMP_PENALTY, EDGE)
-    position, margin, misfit = kernels.best_levels(total, costs)
+    return kernels.best_levels(total, costs)
+
+
+def _judged(sweep: Sweep, found: Found, middle: float) -> DenseDepth:
+    """Inverse depth of one frame, and how far to believe it."""
+    position, margin, misfit = found
+    levels = sweep.levels
     inverse_depth = np.maximum(levels[0] + position * (levels[1] - levels[0]), 1e-3 * middle)
     # Far away an error counts relative to FAR of the middle, as everywhere.
-    relative = MATCH_NOISE / max(widest, 1e-9) / np.maximum(inverse_depth, FAR * middle)
+    relative = MATCH_NOISE / max(sweep.widest, 1e-9) / np.maximum(inverse_depth, FAR * middle)
     confidence = np.clip(margin / SURE, 0.0, 1.0) * (1.0 - 0.6 * misfit / LIMIT)
     confidence /= 1.0 + (relative / RELATIVE_ERROR_HALF) ** 2
     return DenseDepth(inverse_depth.astype(np.float32), confidence.astype(np.float32))

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from das3r_ns.frontend.geometric import dense_depth as depth_module
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
@@ -51,6 +52,16 @@ def test_true_cameras_give_true_depth(make_room: Callable[..., Any]) -> None:
     assert np.quantile(relative[sure], 0.99) < 0.05
     # The confidence means something: what is not trusted is worse.
     assert relative[confidence < 0.2].mean() > 2 * relative[sure].mean()
+
+
+def test_it_is_the_same_in_torch(make_room: Callable[..., Any]) -> None:
+    room = make_room(noise=0.1, mover=True)
+    there, here = (
+        dense_depth(room.flows, exact_bundle(room), grey(room), room.static_weight, device=device)
+        for device in (None, torch.device("cpu"))
+    )
+    assert (np.abs(here[0] / there[0] - 1) > 2e-3).mean() < 0.01
+    assert (np.abs(here[1] - there[1]) > 5e-3).mean() < 0.01
 
 
 def test_movers_are_not_trusted_and_are_filled_from_around(make_room: Callable[..., Any]) -> None:

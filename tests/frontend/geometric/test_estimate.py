@@ -73,3 +73,15 @@ def test_frames_are_shrunk_never_enlarged() -> None:
     images = np.zeros((2, 480, 854, 3), np.uint8)
     assert shrink(images, 427).shape == (2, 240, 427, 3)
     assert shrink(images, 1000).shape == images.shape
+
+
+def test_torch_kernels_give_the_same_scene(tmp_path: Path, read_demo_folder: Callable) -> None:
+    """All the way, as on a GPU: what differs by rounding stays as small as it was."""
+    demo = read_demo_folder(write_demo(tmp_path / "room", num_frames=8, width=128, height=72))
+    there, here = (run(demo.images, kernels=kernels, device="cpu") for kernels in ("numba", "torch"))
+    assert (there.provenance["kernels"], here.provenance["kernels"]) == ("numba", "torch on cpu")
+    assert ate_percent(here.c2w_cv, there.c2w_cv) < 0.5
+    assert mask_iou(here.dynamic_probability > 0.5, there.dynamic_probability > 0.5).mean() > 0.95
+    sure = np.minimum(here.confidence, there.confidence) > 0.3
+    assert sure.mean() > 0.1
+    assert np.median(np.abs(here.depth[sure] / there.depth[sure] - 1)) < 0.005

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric import stereo
-from das3r_ns.frontend.geometric.stereo import match_frames, sources
+from das3r_ns.frontend.geometric.stereo import match_frames
+from das3r_ns.frontend.geometric.sweep import sources
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.frontend.geometric.motion.superpixels import region_sum
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
+
+if TYPE_CHECKING:
+    import torch
 
 OFFSETS = (2, 4, 7, 11, 16, 22)
 """Distances, both ways, of the frames that are asked. In the nearest ones a slow mover still stands in its own way."""
@@ -89,6 +93,7 @@ def look_behind(
     matched: RigidPrediction,
     static_weight: Float[np.ndarray, "N H W"],
     on_frame: Callable[[], None] = lambda: None,
+    device: torch.device | None = None,
 ) -> SecondLook:
     """Compare every frame with what other frames show of the static world there.
 
@@ -97,6 +102,7 @@ def look_behind(
         matched: Cameras and depth by stereo, movers and all.
         static_weight: Probability that each pixel is static, as far as is known.
         on_frame: Called after each frame, for progress bars.
+        device: Where to work in torch; None = compiled by numba, on the CPU.
     """
     blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
     lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
@@ -110,18 +116,29 @@ def look_behind(
     place = np.ones((LEAST_MATCH, LEAST_MATCH), np.uint8)
     still = np.stack([cv2.morphologyEx(frame, cv2.MORPH_OPEN, place) for frame in matches])
 
+    from_others, colours = kernels.inverse_depth_from_others, kernels.colours_behind
+    shared: tuple[Any, ...] = (lab, inverse_depth, trust, static)
+    if device is not None:
+        from das3r_ns.frontend.geometric.torch_kernels import arrays, behind
+
+        from_others, colours = (
+            arrays.on_device(kernel, device) for kernel in (behind.inverse_depth_from_others, behind.colours_behind)
+        )
+        shared = arrays.resident(device, *shared)
+    pictures, depths, trusted, stay = shared
+
     def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
         others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
-        depth, support = kernels.inverse_depth_from_others(
-            inverse_depth[others], trust[others], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
+        depth, support = from_others(
+            depths[others], trusted[others], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
-        error, spread, seen = kernels.colours_behind(
-            lab[t],
+        error, spread, seen = colours(
+            pictures[t],
             depth,
-            lab[others],
-            static[others],
-            inverse_depth[others],
+            pictures[others],
+            stay[others],
+            depths[others],
             *into(matched, t, others),
             SLACK * middle,
         )

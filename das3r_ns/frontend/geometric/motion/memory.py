@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMa
 from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.workers import workers
+
+if TYPE_CHECKING:
+    import torch
 
 NEAR = (2, 4)
 """Distances, both ways, of frames that are asked because a thing that stands only shortly still stands in them."""
@@ -45,7 +49,10 @@ RINGS = 2
 
 
 def gone_elsewhere(
-    images: UInt8[np.ndarray, "N H W 3"], matched: RigidPrediction, static_weight: Float[np.ndarray, "N H W"]
+    images: UInt8[np.ndarray, "N H W 3"],
+    matched: RigidPrediction,
+    static_weight: Float[np.ndarray, "N H W"],
+    device: torch.device | None = None,
 ) -> Float[np.ndarray, "N H W"]:
     """How surely what each pixel shows stands in its place in some frames and is gone in others, 0 to 1.
 
@@ -54,6 +61,7 @@ def gone_elsewhere(
         matched: Cameras and depth by stereo, movers and all.
         static_weight: Probability that each pixel is static, as far as is known: what moves in a frame hides from it
             what stood or stands there.
+        device: Where to work in torch; None = compiled by numba, on the CPU.
     """
     count, height, width = matched.depth.shape
     blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
@@ -64,17 +72,25 @@ def gone_elsewhere(
     far = FAR * float(np.median(inverse_depth))
     spread = set(np.rint(np.linspace(0, count - 1, SPREAD)).astype(int).tolist())
 
+    kernel = kernels.seen_there_and_gone
+    shared: tuple[Any, ...] = (lab, inverse_depth, static, nearest, trust)
+    if device is not None:
+        from das3r_ns.frontend.geometric.torch_kernels import arrays, behind
+
+        kernel, shared = arrays.on_device(behind.seen_there_and_gone, device), arrays.resident(device, *shared)
+    pictures, depths, stay, near, trusted = shared
+
     def one(t: int) -> Float[np.ndarray, "H W"]:
         asked = spread | {t + sign * k for k in NEAR for sign in (-1, 1) if 0 <= t + sign * k < count}
         others = np.array(sorted(asked - {t}), int)
-        there, gone = kernels.seen_there_and_gone(
-            lab[t],
-            inverse_depth[t],
-            lab[others],
-            static[others],
-            inverse_depth[others],
-            nearest[others],
-            trust[others],
+        there, gone = kernel(
+            pictures[t],
+            depths[t],
+            pictures[others],
+            stay[others],
+            depths[others],
+            near[others],
+            trusted[others],
             *into(matched, t, others),
             AGREEMENT,
             far,
