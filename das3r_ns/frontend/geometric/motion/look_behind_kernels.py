@@ -6,11 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numba import njit
 
-IN_FRONT = 1.15
-"""A source whose own surface is nearer by more than this factor does not see the point: something stands before it."""
-
-MIN_Z = 1e-3
-"""A point nearer than this share of its depth to the other camera's plane has no projection."""
+from das3r_ns.frontend.geometric.visible import IN_FRONT, MIN_Z
 
 
 @njit(cache=True, nogil=True)

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numba import njit
 
-from das3r_ns.frontend.geometric.motion.look_behind_kernels import MIN_Z, bilinear, project
+from das3r_ns.frontend.geometric.motion.look_behind_kernels import bilinear, project
+from das3r_ns.frontend.geometric.visible import MIN_Z
 
 
 @njit(cache=True, nogil=True)

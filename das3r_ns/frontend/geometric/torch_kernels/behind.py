@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from das3r_ns.frontend.geometric.motion.look_behind_kernels import IN_FRONT, MIN_Z
+from das3r_ns.frontend.geometric.visible import IN_FRONT, MIN_Z
 
 
 @dataclass(frozen=True)
