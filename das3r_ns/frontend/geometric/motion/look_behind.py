@@ -147,7 +147,7 @@ def look_behind(
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
         on_frame()
         witnessed = np.minimum(seen / WITNESSES, 1.0)
-        stays, moves = (_share_around(still[t], counted) for counted in (static[t], ~static[t]))
+        stays, moves = (mean_around(still[t], counted) for counted in (static[t], ~static[t]))
         proves = np.maximum(1.0 - moves / np.maximum(MOVERS_MATCH * stays, 1e-6), 0.0)
         at_rest = still[t] * (1.0 - witnessed * change) * proves
         return change * (1.0 - still[t]), witnessed, stays * (1.0 - still[t]), at_rest
@@ -158,10 +158,14 @@ def look_behind(
     return SecondLook(change, witnessed, still, missing, at_rest)
 
 
-def _share_around(values: Float[np.ndarray, "H W"], counted: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
-    """Mean around each pixel over those that count, 0 where hardly any does."""
+def mean_around(
+    values: Float[np.ndarray, "H W"],
+    counted: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"],
+    reach: float = AROUND,
+) -> Float[np.ndarray, "H W"]:
+    """Mean around each pixel over those that count, or as much as they do, 0 where hardly any does."""
     weight = counted.astype(np.float32)
-    summed, total = (cv2.GaussianBlur(m, (0, 0), AROUND * values.shape[1]) for m in (values * weight, weight))
+    summed, total = (cv2.GaussianBlur(m, (0, 0), reach * values.shape[1]) for m in (values * weight, weight))
     return summed / np.maximum(total, 1e-3)
 
 

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from das3r_ns.frontend.geometric.motion import memory_kernels as kernels
 from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
-from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into
+from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into, mean_around
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
+from das3r_ns.frontend.geometric.motion.superpixels import Superpixels
 from das3r_ns.workers import workers
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ HOPS = 2
 
 RINGS = 2
 """Rings of superpixels, per link, by which a limb may swing out of where the flow has it."""
+
+SURROUNDINGS = 0.1
+"""Standard deviation of what counts as around a mover, as a share of the width of the picture."""
+
+RARE = 2.0
+"""Change, in units of what static surroundings show, up to which it is nothing that a mover would have to explain."""
 
 
 def gone_elsewhere(
@@ -137,9 +144,9 @@ def followed(
 ) -> EvidenceMaps:
     """The evidence where movers are expected: near where the flow carries them from frames in which they surely move.
 
-    There, what differs from the static world behind counts for as much as other frames see of it, however noisy that
-    world is, unless good flow knows better. Nothing moves for being expected: ground that looks like
-    itself stays.
+    There, what differs from the static world behind far more than what is static around it does, counts for as much as
+    other frames see of it, unless good flow knows better. Nothing moves for being expected: ground that looks like
+    itself stays, and so does a lattice that nowhere looks like itself.
 
     Args:
         evidence: Of the clip, with what lies behind.
@@ -158,5 +165,19 @@ def followed(
             np.maximum.at(wider, second, reached[first])
             reached = wider
         expected = reached
-    weight = expected * witnessed * (1 - evidence.flow_trust) ** 2
+    usual = _around(evidence.regions, evidence.change, 1 - expected)
+    rare = np.maximum(1 - (RARE * usual / np.maximum(evidence.change, 1e-6)) ** 2, 0.0)
+    weight = rare * expected * witnessed * (1 - evidence.flow_trust) ** 2
     return replace(evidence, change_weight=np.maximum(evidence.change_weight, weight))
+
+
+def _around(
+    regions: Superpixels, values: Float[np.ndarray, " S"], counted: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Mean of a value around each superpixel, in its frame, over those that count, as much as they do."""
+
+    def one(labels: Int[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+        return mean_around(values[labels].astype(np.float32), counted[labels], SURROUNDINGS)
+
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
+        return regions.mean(np.stack(list(pool.map(one, regions.labels))))

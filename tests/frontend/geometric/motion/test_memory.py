@@ -101,10 +101,12 @@ def test_nothing_is_gone_where_nothing_moves(waiting: Clip, gone: np.ndarray) ->
 def test_movers_are_expected_near_where_they_were(waiting: Clip) -> None:
     regions = waiting.evidence.regions
     seen, nothing = np.ones(regions.count), np.zeros(regions.count)
-    evidence = dataclasses.replace(waiting.evidence, change_weight=0.1 * seen, flow_trust=nothing)
+    link = int(np.argmax(np.where(regions.frame[waiting.evidence.links[:, 0]] == 9, waiting.evidence.link_share, 0.0)))
+    source, target = waiting.evidence.links[link]
+    change = nothing.copy()
+    change[target] = 0.8
+    evidence = dataclasses.replace(waiting.evidence, change=change, change_weight=0.1 * seen, flow_trust=nothing)
     np.testing.assert_array_equal(followed(evidence, nothing, seen).change_weight, 0.1)
-    link = int(np.argmax(np.where(regions.frame[evidence.links[:, 0]] == 9, evidence.link_share, 0.0)))
-    source, target = evidence.links[link]
     moving = nothing.copy()
     moving[source] = 1.0
     np.testing.assert_array_equal(followed(evidence, moving, nothing).change_weight, 0.1)
@@ -112,7 +114,10 @@ def test_movers_are_expected_near_where_they_were(waiting: Clip) -> None:
     assert weight[target] > 0.6
     trusted = dataclasses.replace(evidence, flow_trust=seen)
     np.testing.assert_array_equal(followed(trusted, moving, seen).change_weight, 0.1)  # good flow knows better
+    everywhere = dataclasses.replace(evidence, change=0.8 * seen)
+    np.testing.assert_allclose(followed(everywhere, moving, seen).change_weight, 0.1)  # as all around it
     assert weight[regions.frame == 0].max() == 0.1  # too many links away
+    weight = followed(dataclasses.replace(evidence, change=np.maximum(change, 0.5)), moving, seen).change_weight
     columns = regions.mean(np.broadcast_to(np.arange(WIDTH, dtype=float), regions.labels.shape))
     far = (regions.frame == regions.frame[target]) & (abs(columns - columns[target]) > 0.4 * WIDTH)
     assert far.any()
