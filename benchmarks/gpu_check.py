@@ -41,6 +41,8 @@ class Arguments:
     """Folder to write."""
     video: Path | None = None
     """Folder of frames of a real video; without it only the demo is trained."""
+    large_video: Path | None = None
+    """A video of 1080 lines or so, to train at full size; without it the one of --video."""
     extension: Path | None = None
     """gsplat's extension csrc.so, compiled beforehand for this torch and GPU; without it nvcc compiles it here."""
     steps: int = 4000
@@ -189,6 +191,16 @@ def video(arguments: Arguments) -> dict[str, Any]:
     return _trained(arguments, video, arguments.video, 45 if arguments.dry else arguments.steps)
 
 
+def full_size(arguments: Arguments) -> dict[str, Any]:
+    """das3r on the large video, at its own size up to a long side of 1600."""
+    from das3r_ns.data.dataparser import AUTO_LONG_SIDE
+
+    frames = arguments.large_video or arguments.video
+    if frames is None:
+        return {"skipped": "no --large-video and no --video"}
+    return _trained(arguments, full_size, frames, 45 if arguments.dry else arguments.steps, AUTO_LONG_SIDE)
+
+
 def network(arguments: Arguments) -> dict[str, Any]:
     """Pairs a second of the full-size network, each frame encoded once and each pair anew."""
     if arguments.dry:
@@ -247,10 +259,13 @@ def so_far(arguments: Arguments, part: Part, found: dict[str, Any]) -> None:
     write_json(arguments.folder / f"{part.__name__}.json", found)
 
 
-def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict[str, Any]:
+def _trained(
+    arguments: Arguments, part: Part, frames: Path, steps: int, train_size: int | str = "working"
+) -> dict[str, Any]:
     """Front end by stage, training with iterations a second, waits a step and memory, and clean plates.
 
-    At last the front end once more with its dense kernels on the CPU, and how far its results are apart then.
+    At last, but for full size, the front end once more with its dense kernels on the CPU, and how far its results are
+    apart then.
     """
     import torch
     from front_end_kernels import with_numba
@@ -264,7 +279,9 @@ def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict
     config.machine.device_type = arguments.device
     config.data = config.pipeline.datamanager.dataparser.data = frames
     config.pipeline.datamanager.dataparser.front_end.front_end = "geometric"
-    config.output_dir, config.experiment_name, config.timestamp = arguments.folder / "runs", frames.parent.name, "run"
+    config.pipeline.datamanager.dataparser.train_size = train_size
+    name = frames.parent.name if train_size == "working" else f"{frames.parent.name}-{train_size}"
+    config.output_dir, config.experiment_name, config.timestamp = arguments.folder / "runs", name, "run"
     config.vis, config.logging.local_writer.enable, config.max_num_iterations = "tensorboard", False, steps
     config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 0
     config.save_config()
@@ -272,6 +289,8 @@ def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict
     start = now(arguments.device)
     trainer.setup()
     found: dict[str, Any] = {"setup_s": now(arguments.device) - start}
+    camera = trainer.pipeline.datamanager.train_dataset.cameras[0]
+    found["size"] = f"{int(camera.width)}x{int(camera.height)}"
     estimate = trainer.pipeline.datamanager.dataparser.prepared.estimate
     found["front_end_kernels"] = estimate.provenance.get("kernels")
     found["front_end_s"] = estimate.provenance["seconds"]
@@ -287,7 +306,7 @@ def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict
             profiler.stop()
             seen, orders = profiler.key_averages(), ("self_device_time_total", "self_cpu_time_total")
             tables = [seen.table(sort_by=order, row_limit=25, max_name_column_width=60) for order in orders]
-            (arguments.folder / f"profile-{frames.parent.name}.txt").write_text("\n".join(tables))
+            (arguments.folder / f"profile-{name}.txt").write_text("\n".join(tables))
         if step == STEADY:
             steady.append(now(arguments.device))
         return train_iteration(step)
@@ -304,9 +323,11 @@ def _trained(arguments: Arguments, part: Part, frames: Path, steps: int) -> dict
         found["steady_steps_per_s"] = (steps - STEADY) / (start + seconds - steady[1])
     found |= {"waits_per_step": waits / len(COUNTED), "gaussians": trainer.pipeline.model.num_points}
     start = now(arguments.device)
-    write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{frames.parent.name}")
+    write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{name}")
     found["clean_plates_s"] = now(arguments.device) - start
     so_far(arguments, part, found)
+    if train_size != "working":
+        return found
     return found | with_numba(frames, arguments.folder / f"again-{frames.parent.name}", estimate)
 
 
@@ -314,7 +335,7 @@ Part: TypeAlias = Callable[[Arguments], dict[str, Any]]
 
 PARTS: dict[Part, int] = {
     machine: 30, build: 200, rasterisers: 50, many: 40, ssim: 30, contract: 60, kernels: 70, demo: 150, video: 240,
-    network: 90,
+    network: 90, full_size: 420,
 }  # fmt: skip
 """What is checked, in this order, and the seconds each may take."""
 
