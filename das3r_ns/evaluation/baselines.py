@@ -35,7 +35,10 @@ from das3r_ns.splats.camera import view_matrix
 
 Baseline = Literal["splatfacto", "splatfacto-masks", "robust"]
 
-SHARED = ("num_downscales", "sh_degree", "sh_degree_interval", "warmup_length", "refine_every", "stop_split_at")
+SHARED = (
+    *("num_downscales", "resolution_schedule", "sh_degree", "sh_degree_interval"),
+    *("warmup_length", "refine_every", "stop_split_at"),
+)
 """Fields in which the baseline follows das3r, so that both have the same resolution, colours and time to densify.
 Splatfacto's defaults are made for 30,000 iterations: at 2,500 it would still train at a quarter of the resolution."""
 

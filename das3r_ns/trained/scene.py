@@ -207,7 +207,7 @@ class TrainedScene:
         return lens.distorted_picture(self.static_weight(frame, lens.pinhole_size))
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-        """Static weight that the run was trained with (1 = static), at ``size``."""
+        """Static weight that the run was trained with (1 = static), interpolated at ``size``."""
         return static_weight(self.video.estimate.not_static[frame], self.parser.config.mask_dilation, size)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
