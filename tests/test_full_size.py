@@ -86,6 +86,9 @@ def test_a_video_larger_than_the_working_size(make_trainer, video, tmp_path: Pat
     figures = trainer.pipeline.get_average_eval_image_metrics()
     assert np.isfinite(figures["psnr_static"]) and figures["psnr_static"] > 15
     scene = TrainedScene(trainer.pipeline)
+    small, whole = scene.render_at_working_size(2), scene.render(2, SIZE)
+    np.testing.assert_allclose(small["rgb"], whole["rgb"].reshape(90, 2, 160, 2, 3).mean((1, 3)), atol=1e-5)
+    assert small["depth"].shape == (90, 160, 1) and np.isin(small["depth"], whole["depth"]).all()
     write_clean_plates(scene, tmp_path / "plates")
     plate = cv2.imread(str(tmp_path / "plates/frames/00002.png"))
     assert plate.shape == (SIZE[1], SIZE[0], 3)

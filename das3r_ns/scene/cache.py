@@ -36,6 +36,7 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+from das3r_ns.workers import workers
 
 FORMAT = 1
 """Version of the layout above."""
@@ -252,11 +253,12 @@ def write_frames(folder: Path, images: Iterable[UInt8[np.ndarray, "H W 3"]]) -> 
         encoded = cv2.imencode(".png", item[1][..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
         (folder / f"{item[0]:05d}.png").write_bytes(encoded.tobytes())
 
-    with ThreadPoolExecutor(2) as pool:
+    threads = workers(64 << 20)
+    with ThreadPoolExecutor(threads) as pool:
         batch: list[tuple[int, UInt8[np.ndarray, "H W 3"]]] = []
         for item in enumerate(images):
             batch.append(item)
-            if len(batch) == 8:
+            if len(batch) >= max(8, threads):
                 list(pool.map(write, batch))
                 batch.clear()
         list(pool.map(write, batch))
