@@ -1,14 +1,20 @@
 """What ``das3r batch`` adds to the single commands that it runs, for each video.
 
 ``python benchmarks/batch.py CLIPS... --output-dir NEW``: runs a batch, one step at a time, and compares its wall time
-with that of the commands in the same run, so that other work on the machine weighs on both.
+with that of the commands in the same run, so that other work on the machine weighs on both. With ``--nodes 2`` as many
+nodes of Ray, of one CPU each, are started on this machine and share the videos; the time beside the commands is then
+that of all nodes.
 """
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -16,6 +22,7 @@ from rich.table import Table
 
 from das3r_ns.batch.config import STEPS, BatchConfig
 from das3r_ns.batch.run import run_batch
+from das3r_ns.frontend.config import FrontEndConfig, unset_front_end
 from das3r_ns.progress import Progress
 
 
@@ -31,21 +38,54 @@ class Arguments:
     """Steps of every training; those of the preset if not given."""
     address: str | None = None
     """As of das3r batch."""
+    steps: tuple[str, ...] = STEPS
+    """As of das3r batch."""
+    nodes: int = 0
+    """Nodes of Ray to start on this machine, of one CPU each; 0 = none, but what the address says."""
+    front_end: Annotated[FrontEndConfig, tyro.conf.arg(name="")] = field(default_factory=unset_front_end)
+    """As of das3r batch."""
+
+
+@contextmanager
+def nodes(number: int) -> Iterator[str | None]:
+    """The address of a cluster of so many nodes while the block lasts; None for none."""
+    if number == 0:
+        yield None
+        return
+    from ray.cluster_utils import Cluster
+
+    memory = available_bytes() // number
+    node = {"num_cpus": 1, "memory": memory, "object_store_memory": 80 << 20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, connect=False, head_node_args=node)
+    try:
+        for _ in range(number - 1):
+            cluster.add_node(**node)
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def available_bytes() -> int:
+    """Memory of this machine that nothing has taken."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def main(arguments: Arguments) -> None:
     """Run and print."""
-    config = BatchConfig(
-        arguments.videos,
-        arguments.output_dir,
-        preset="das3r-light",
-        max_num_iterations=arguments.max_num_iterations,
-        address=arguments.address,
-        cpus=10_000,  # all of the machine: one step at a time
-    )
-    start = time.perf_counter()
-    results = run_batch(config, Progress())
-    wall = time.perf_counter() - start
+    with nodes(arguments.nodes) as address:
+        config = BatchConfig(
+            arguments.videos,
+            arguments.output_dir,
+            preset="das3r-light",
+            steps=arguments.steps,
+            max_num_iterations=arguments.max_num_iterations,
+            address=address or arguments.address,
+            cpus=10_000,  # all of a node: one step at a time on each
+            front_end=arguments.front_end,
+        )
+        start = time.perf_counter()
+        results = run_batch(config, Progress())
+        wall = time.perf_counter() - start
     videos = results["videos"].values()
     table = Table("step", "seconds", "CPU seconds", "peak MB", "MB written")
     for step in STEPS:
@@ -57,7 +97,9 @@ def main(arguments: Arguments) -> None:
     console.print(table)
     work = results["work_seconds"]
     console.print(f"{len(videos)} videos: {wall:.1f} s, of which {work:.1f} s in the commands.")
-    console.print(f"Beside them {(wall - work) / len(videos):.1f} s for each video, {100 * (wall / work - 1):.1f} %.")
+    side_by_side = max(arguments.nodes, 1)
+    beside = side_by_side * wall - work
+    console.print(f"Beside them {beside / len(videos):.1f} s for each video, {100 * beside / work:.1f} %.")
 
 
 if __name__ == "__main__":

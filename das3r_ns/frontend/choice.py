@@ -8,7 +8,7 @@ from typing import Any
 
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.knowledge import Knowledge
-from das3r_ns.frontend.windows import AGAIN, AT_ONCE
+from das3r_ns.frontend.windows import AGAIN, AT_ONCE, WINDOW
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 
@@ -29,7 +29,7 @@ class FrontEnd:
     """Fields of FrontEndConfig, besides the size, that change its results: they are part of the cache key."""
 
 
-JOINING = 1
+JOINING = 2
 """Version of how windows of the front end ``geometric`` are joined: part of the cache key of videos that have some."""
 
 FRONT_ENDS = {
@@ -126,7 +126,7 @@ def result_key(knowledge: Knowledge, choice: Choice) -> str:
     settings: dict[str, Any] = {"front_end": choice.name, "version": front_end.version, **knowledge.settings}
     settings |= {name: getattr(knowledge.config, name) for name in ("long_side", *front_end.settings)}
     if choice.name == "geometric" and len(knowledge.clip.indices) > AT_ONCE:
-        settings["windows"] = [AT_ONCE, AGAIN, JOINING]
+        settings["windows"] = [WINDOW, AGAIN, JOINING]
     if choice.name == "monst3r":
         settings["checkpoint"] = choice.identity
     return cache.cache_key(knowledge.clip.content_hash, settings)

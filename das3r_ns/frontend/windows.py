@@ -12,8 +12,11 @@ from das3r_ns.errors import Das3rError
 MIN_SHARED = 3
 """Frames that neighbouring windows share at least: fewer cameras do not pin a similarity down."""
 
-AT_ONCE, AGAIN = 150, 0.2
-"""Frames that the front end without weights solves at once, and the share of them that the next window repeats."""
+AT_ONCE = 150
+"""Frames that the front end without weights solves at once at most."""
+
+WINDOW, AGAIN = 120, 0.2
+"""Frames of the windows in which it solves more, and the share of them that the next window repeats."""
 
 POOR_FIT = 0.1
 """Share of the extent of the points by which two windows may differ before the user is told."""

@@ -69,16 +69,25 @@ def flow_between(first: Look, second: Look) -> tuple[Float[np.ndarray, "h w 2"],
 
 def common_matches(first: Look, second: Look) -> int:
     """Matches of distinct features that agree with one motion of a camera."""
+    return len(agreeing_matches(first, second)[0])
+
+
+def agreeing_matches(first: Look, second: Look) -> tuple[Float[np.ndarray, "M 2"], Float[np.ndarray, "M 2"]]:
+    """Places, in pixels of either picture, of distinct features that agree with one motion of a camera."""
     (here, these), (there, those) = first.features, second.features
+    none = np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
     if these is None or those is None or min(len(these), len(those)) < 8:
-        return 0
+        return none
     pairs = [pair for pair in cv2.BFMatcher().knnMatch(these, those, k=2) if len(pair) == 2]
     kept = {best.trainIdx: best.queryIdx for best, second in pairs if best.distance < DISTINCT * second.distance}
     if len(kept) < 8:
-        return 0
+        return none
     to, start = list(kept), list(kept.values())
     _, agree = cv2.findFundamentalMat(here[start], there[to], cv2.FM_RANSAC, 1.0, 0.99, 300)
-    return 0 if agree is None else int(agree.sum())
+    if agree is None:
+        return none
+    inside = agree.ravel() > 0
+    return here[start][inside], there[to][inside]
 
 
 def parts_of(

@@ -12,9 +12,10 @@ from jaxtyping import UInt8
 
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.long.joined import Joined
+from das3r_ns.frontend.geometric.long.together import refine_together
 from das3r_ns.frontend.known.knowledge import Known
 from das3r_ns.frontend.similarity import Sim3
-from das3r_ns.frontend.windows import AGAIN, AT_ONCE, overlapping_windows
+from das3r_ns.frontend.windows import AGAIN, WINDOW, overlapping_windows
 from das3r_ns.progress import Progress
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
@@ -54,7 +55,7 @@ def estimate_in_windows(
     known: Known,
     full_size: FullSize | None = None,
 ) -> SceneEstimate:
-    """Solve windows one after the other, each as a clip of its own, and join them by the frames they share.
+    """Solve windows one after the other, each as a clip of its own, join them by the frames they share, and refine all.
 
     What one of them takes besides its result is free again before the next begins.
 
@@ -71,7 +72,7 @@ def estimate_in_windows(
         Bends: The first window with parallax shows a lens that bends.
     """
     count, height, width = images.shape[:3]
-    windows = overlapping_windows(count, AT_ONCE, AGAIN)
+    windows = overlapping_windows(count, WINDOW, AGAIN)
     joined = Joined.empty(count, height, width)
     for number, frames in enumerate(windows):
         progress.say(f"Window {number + 1} of {len(windows)}: frames {frames.start} to {frames.stop - 1}.")
@@ -85,7 +86,13 @@ def estimate_in_windows(
         if message is not None:
             progress.say(message)
         del scene
+    together = None
+    if config.points and known.c2w_cv is None and joined.camera_kind == "general":
+        frames_at_full_size = iter(images) if full_size is None else full_size()
+        together = refine_together(joined, images, frames_at_full_size, known.intrinsics is not None, progress)
     scene = joined.scene(names)
+    if together is not None:
+        scene.provenance["together"] = together
     if known.c2w_cv is None:
         return scene
     assert known.intrinsics is not None

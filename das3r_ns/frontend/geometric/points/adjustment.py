@@ -138,7 +138,7 @@ def adjust_on_points(
     scale = max(pyramids.size) / max(result.width, result.height)
     known_focal = None if known_focal is None else known_focal * scale
     tracks, start, state = _solution(result, flows, pyramids, static_weight, known_focal, on_step)
-    held_back = _every_fifth(count, tracks.points.shape[1])
+    held_back = every_fifth(count, tracks.points.shape[1])
     samples = tracks.samples(start, static_weight, known_focal)
     before, distance_before = judge(samples, start, held_back, tracks.found)
     after, distance_after = judge(samples, state, held_back, tracks.found)
@@ -189,16 +189,16 @@ def _solution(
     find_again(tracks, start, by_flow(tracks, flows))
     find_again(tracks, start)
     on_step()
-    held_back = _every_fifth(count, tracks.points.shape[1])
+    held_back = every_fifth(count, tracks.points.shape[1])
     state = start
     for _ in range(ROUNDS):
         samples = tracks.samples(start, static_weight, known_focal)
-        state = _adjust(samples, state, ~held_back[samples.sources])
+        state = adjust(samples, state, ~held_back[samples.sources])
         state, _ = settle_depth(samples, state, samples.weights * held_back[samples.sources])
         find_again(tracks, state)
         on_step()
     samples = tracks.samples(start, static_weight, known_focal)
-    return tracks, start, _adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
+    return tracks, start, adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
 
 
 def _with_dense_depth(
@@ -233,12 +233,12 @@ def _with_dense_depth(
     )
 
 
-def _every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:
+def every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:
     """One point in :data:`HELD_BACK`, others in every frame."""
     return (np.arange(points)[None] + 2 * np.arange(count)[:, None]) % HELD_BACK == 0
 
 
-def _adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales: tuple[float, ...] = SCALES) -> State:
+def adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales: tuple[float, ...] = SCALES) -> State:
     """Poses, focal and inverse depths by the points that are used, under robust scales that fall."""
     solver = Solver(samples, samples.weights * used)
     for pixels in scales:

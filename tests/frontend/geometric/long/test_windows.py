@@ -41,8 +41,8 @@ def cut(truth: SceneEstimate, frames: range, scale: float, **changes: Any) -> Sc
 @pytest.fixture()
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of six frames that share three."""
-    for module in (front_end, long_windows):
-        monkeypatch.setattr(module, "AT_ONCE", 6)
+    monkeypatch.setattr(front_end, "AT_ONCE", 6)
+    monkeypatch.setattr(long_windows, "WINDOW", 6)
     monkeypatch.setattr(long_windows, "AGAIN", 0.5)
 
 
@@ -69,7 +69,8 @@ def solve(demo_video, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 def test_windows_are_joined(demo_video, small_windows: None, solve: list) -> None:
     truth = demo_video.estimate
     names, images = truth.frame_names, demo_video.images
-    scene = front_end.estimate(images, names, FrontEndConfig(), QUIET, full_size=lambda: iter(images))
+    settings = FrontEndConfig(points=False)
+    scene = front_end.estimate(images, names, settings, QUIET, full_size=lambda: iter(images))
     assert solve == [tuple(range(s, s + 6)) for s in (0, 3, 6)]
     assert ate_percent(scene.c2w_cv, truth.c2w_cv) < 0.01
     ratio = scene.depth / truth.depth
@@ -80,6 +81,17 @@ def test_windows_are_joined(demo_video, small_windows: None, solve: list) -> Non
     assert scene.light is not None
     np.testing.assert_allclose(np.diff(scene.light, axis=0), 0.1, atol=1e-6)
     assert scene.provenance["windows"] == [[0, 5], [3, 8], [6, 11]]
+
+
+def test_what_is_exact_stays_so_when_it_is_refined(demo_video, small_windows: None, solve: list) -> None:
+    truth, images = demo_video.estimate, demo_video.images
+    progress = Progress()
+    scene = front_end.estimate(images, truth.frame_names, FrontEndConfig(), progress, full_size=lambda: iter(images))
+    assert ate_percent(scene.c2w_cv, truth.c2w_cv) < 0.3
+    assert scene.provenance["together"]["keyframes"] == 12
+    assert progress.messages[-1].startswith("Windows: no place is seen again")
+    ratio = scene.depth / truth.depth
+    assert np.abs(ratio / np.median(ratio) - 1).max() < 0.02
 
 
 def test_few_frames_are_solved_as_ever(
@@ -185,9 +197,9 @@ def test_only_what_has_windows_depends_on_them(demo_video, monkeypatch: pytest.M
     knowledge = find_knowledge(open_clip(demo_video.folder), FrontEndConfig())
     geometric = Choice("geometric", "")
     before = result_key(knowledge, geometric)
-    monkeypatch.setattr(choice, "JOINING", 2)
+    monkeypatch.setattr(choice, "JOINING", 98)
     assert result_key(knowledge, geometric) == before
     monkeypatch.setattr(choice, "AT_ONCE", 6)
     in_windows = result_key(knowledge, geometric)
-    monkeypatch.setattr(choice, "JOINING", 3)
+    monkeypatch.setattr(choice, "JOINING", 99)
     assert len({before, in_windows, result_key(knowledge, geometric)}) == 3
