@@ -38,7 +38,7 @@ def look_again(
 
     What the first look took for motion for want of a depth is measured anew against the sharper one, region by region:
     where stereo has matched, flow and colours agree with it if the place is static, and where it has not, the depth is
-    as good as before.
+    as good as before. Where a camera goes with a mover stereo matches that better than the world, and is not asked.
 
     What is found to move is remembered in the frames around: there less has to speak for it, and what stands where
     other frames look past it, before it walked off or after it stopped, leaves with it.
@@ -57,10 +57,11 @@ def look_again(
     Returns:
         Dynamic probability, as :func:`~das3r_ns.frontend.geometric.dynamic_probability.dynamic_probability` has it.
     """
-    evidence = motion_evidence(small, flows, matched, on_frame, before=evidence)
+    first = evidence
+    evidence = motion_evidence(small, flows, matched, on_frame, before=first)
     stays = static_weight(dynamic, (small.shape[2], small.shape[1]))
     look = look_behind(small, matched, stays, on_frame, device)
-    evidence = look.added_to(evidence)
+    evidence = look.added_to(evidence, first)
     moving = moving_superpixels(evidence)
     if moving.any():
         if stopped == "leave":

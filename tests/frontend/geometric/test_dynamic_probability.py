@@ -300,7 +300,7 @@ def test_segment_frame_follows_the_colours() -> None:
 def _look(images: np.ndarray, change: float, witnessed: float, still: float, where: tuple) -> SecondLook:
     """A second look that sees the same everywhere but at one place."""
     maps = {"change": (0.0, change), "witnessed": (1.0, witnessed), "still": (0.0, still)}
-    maps |= {"missing": (0.0, 0.0), "at_rest": (0.0, 0.0)}
+    maps |= {"missing": (0.0, 0.0), "at_rest": (0.0, 0.0), "believed": (1.0, 1.0)}
     out = {name: np.full(images.shape[:3], elsewhere, np.float32) for name, (elsewhere, _) in maps.items()}
     for name, (_, value) in maps.items():
         out[name][where] = value
@@ -318,12 +318,12 @@ def test_second_look_adds_what_other_frames_do_not_show() -> None:
     evidence = motion_evidence(images, _flows(images))
     assert (dynamic_probability(images, evidence)[poster] > 0.5).mean() < 0.05
     look = _look(images, 1.0, 1.0, 0.0, np.nonzero(poster))
-    found = dynamic_probability(images, look.added_to(evidence), look)
+    found = dynamic_probability(images, look.added_to(evidence, evidence), look)
     assert (found[poster] > 0.5).mean() > 0.9
     # Where nobody sees the place, nothing that is said of it counts.
     look = _look(images, 1.0, 0.0, 0.0, np.nonzero(poster))
     look.change[masks] = 1.0
-    unseen = dynamic_probability(images, look.added_to(evidence), look)
+    unseen = dynamic_probability(images, look.added_to(evidence, evidence), look)
     assert (unseen[poster] > 0.5).mean() < 0.05
     assert _iou(unseen, masks) > 0.8
 
@@ -358,7 +358,7 @@ def test_a_pixel_at_rest_is_static_amid_a_mover() -> None:
     def moves(at_rest: float) -> np.ndarray:
         look = _look(images, 1.0, 1.0, 0.0, np.nonzero(masks))
         look.at_rest[gap] = at_rest
-        return dynamic_probability(images, look.added_to(evidence), look) > 0.5
+        return dynamic_probability(images, look.added_to(evidence, evidence), look) > 0.5
 
     without, little, entirely = moves(0.0), moves(0.2), moves(1.0)
     assert without[gap].mean() > 0.95
@@ -371,7 +371,8 @@ def test_that_stereo_matched_it_excuses_no_superpixel() -> None:
     """A mover that the camera follows is matched at one depth as well."""
     images, _ = _clip(1.5, 40, 40, 2.0)
     evidence = motion_evidence(images, _flows(images))
-    matched, unmatched = (fuse(_look(images, 0.0, 1.0, s, np.s_[:, :]).added_to(evidence)) for s in (1.0, 0.0))
+    looks = (_look(images, 0.0, 1.0, still, np.s_[:, :]) for still in (1.0, 0.0))
+    matched, unmatched = (fuse(look.added_to(evidence, evidence)) for look in looks)
     np.testing.assert_array_equal(matched[0], unmatched[0])
     np.testing.assert_array_equal(matched[1], unmatched[1])
 

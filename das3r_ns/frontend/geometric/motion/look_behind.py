@@ -16,9 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from das3r_ns.frontend.geometric.motion import look_behind_kernels as kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, CUE_NAMES, EvidenceMaps
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
-from das3r_ns.frontend.geometric.motion.superpixels import region_sum
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
 
@@ -57,6 +56,11 @@ MOVERS_MATCH = 0.3
 """How often movers are still, relative to the static pixels around them, when that proves nothing there any more: plain
 fur matches anywhere, and what hardly moves is still."""
 
+FOLLOWED = 2.0
+"""How often movers are still, relative to what stays around them, when stereo has measured them and not the world: the
+camera goes with them. Half as often proves no such thing, for what was wrongly taken for a mover matches like all else.
+"""
+
 AROUND = 0.05
 """Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
 
@@ -76,15 +80,23 @@ class SecondLook:
     at_rest: Float[np.ndarray, "N H W"]
     """How surely the pixel is static: still, while other frames do not show something else behind it, amid movers that
     are not."""
+    believed: Float[np.ndarray, "N H W"]
+    """Whether stereo has measured what stays here: not where it matches movers better than all that stays around them,
+    before a camera that follows them. The other maps are 0 there."""
     gone: Float[np.ndarray, "N H W"] | None = None
     """How surely what the pixel shows stands there in some frames and is gone in others; None where that is to stay."""
 
-    def added_to(self, evidence: EvidenceMaps) -> EvidenceMaps:
-        """The evidence of a clip with its change as seen now."""
+    def added_to(self, evidence: EvidenceMaps, before: EvidenceMaps) -> EvidenceMaps:
+        """The evidence of a clip with its change as seen now.
+
+        Args:
+            evidence: Against the depth by stereo.
+            before: Against what was known until then, which stays where stereo is not to be believed.
+        """
         regions = evidence.regions
-        change, witnessed = (
-            region_sum(regions.labels, maps, regions.count) / regions.size for maps in (self.change, self.witnessed)
-        )
+        change, witnessed, believed = map(regions.mean, (self.change, self.witnessed, self.believed))
+        cues = {name: believed * getattr(evidence, name) + (1 - believed) * getattr(before, name) for name in CUE_NAMES}
+        evidence = replace(evidence, **cues)
         return replace(evidence, change=change, change_weight=witnessed * evidence.change_weight, looks_behind=True)
 
 
@@ -150,12 +162,13 @@ def look_behind(
         stays, moves = (mean_around(still[t], counted) for counted in (static[t], ~static[t]))
         proves = np.maximum(1.0 - moves / np.maximum(MOVERS_MATCH * stays, 1e-6), 0.0)
         at_rest = still[t] * (1.0 - witnessed * change) * proves
-        return change * (1.0 - still[t]), witnessed, stays * (1.0 - still[t]), at_rest
+        moved = 1.0 - still[t]
+        believed = np.clip(FOLLOWED - moves / np.maximum(stays, 1e-3), 0.0, 1.0)
+        return *(believed * m for m in (change * moved, witnessed, still[t], stays * moved, at_rest)), believed
 
     with ThreadPoolExecutor(max_workers=workers()) as pool:
         found = zip(*pool.map(one, range(len(images))), strict=True)
-        change, witnessed, missing, at_rest = (np.stack(maps) for maps in found)
-    return SecondLook(change, witnessed, still, missing, at_rest)
+        return SecondLook(*(np.stack(maps) for maps in found))
 
 
 def mean_around(

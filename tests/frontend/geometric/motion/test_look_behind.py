@@ -30,7 +30,7 @@ def test_movers_differ_from_what_is_behind_them(demo_video, matched) -> None:
     ticks = []
     look = look_behind(demo_video.images, matched, 1.0 - truth.dynamic_probability, lambda: ticks.append(1))
     assert len(ticks) == truth.num_frames
-    for values in (look.change, look.witnessed, look.still, look.missing, look.at_rest):
+    for values in (look.change, look.witnessed, look.still, look.missing, look.at_rest, look.believed):
         assert values.shape == truth.depth.shape
         assert values.min() >= 0
         assert values.max() <= 1
@@ -107,6 +107,21 @@ def test_where_movers_match_nothing_is_at_rest(demo_video, matched) -> None:
     assert far.mean() > 0.05
     assert np.median(look.at_rest[4][far]) > 0.9
     assert np.median(look.at_rest[5][~moves[5]]) > 0.9
+
+
+def test_stereo_of_a_mover_that_the_camera_follows_is_not_believed(demo_video, matched) -> None:
+    """It matches, and nothing around it does: what is known without stereo stays there."""
+    static = 1.0 - demo_video.estimate.dynamic_probability
+    moves = roomy(static < 0.5)
+    follows = dataclasses.replace(matched, reliability=np.where(static < 0.5, 0.9, 0.0))
+    look = look_behind(demo_video.images, follows, static)
+    assert np.quantile(look.believed[moves], 0.9) == 0
+    for name in ("change", "witnessed", "still", "missing", "at_rest"):
+        assert getattr(look, name)[moves & (look.believed == 0)].max() == 0
+    # Where movers match as often as what stays they may be static things; without any, nothing speaks against it.
+    for reliability, known in ((np.full_like(static, 0.9), static), (follows.reliability, np.ones_like(static))):
+        same = look_behind(demo_video.images, dataclasses.replace(matched, reliability=reliability), known)
+        assert np.quantile(same.believed, 0.02) > 0.9
 
 
 def test_places_that_few_frames_see_are_worth_little(demo_video, matched) -> None:
