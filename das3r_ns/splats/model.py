@@ -415,7 +415,9 @@ class Das3rModel(SplatfactoModel):
         target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
         weight = given = self.static_weight(batch)
         if self.training and config.refine_static_weight and self.step >= config.refine_static_weight_from:
-            weight = static_weight_posterior(weight, rendered, target)
+            # Noise and outlines are as wide in a larger picture as in what the front end saw, and cover more pixels.
+            radius = round(2 * max(1.0, self.enlarged / self._get_downscale_factor()))
+            weight = static_weight_posterior(weight, rendered, target, window=2 * radius + 1)
         losses = {"main_loss": dynamics_aware_loss(rendered, target, weight, config.ssim_lambda)}
         if not self.training:
             return losses
