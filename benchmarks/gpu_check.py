@@ -93,7 +93,7 @@ def ssim(arguments: Arguments) -> dict[str, Any]:
     """The SSIM term and its gradient against float64, with TF32 allowed and not, and what a step of it takes."""
     import torch
 
-    from das3r_ns.splats.ssim import l1_ssim_loss_reference
+    from das3r_ns.splats.ssim import l1_ssim_loss, l1_ssim_loss_reference
 
     size = (48, 64) if arguments.dry else (540, 960)
     generator = torch.Generator().manual_seed(0)
@@ -106,7 +106,7 @@ def ssim(arguments: Arguments) -> dict[str, Any]:
         for _ in range(3):
             x = x.detach().requires_grad_()
             start = now(device)
-            loss = l1_ssim_loss_reference(x, y, w, 1.0)
+            loss = (l1_ssim_loss_reference if dtype == torch.float64 else l1_ssim_loss)(x, y, w, 1.0)
             (gradient,) = torch.autograd.grad(loss, x)
             seconds = now(device) - start
         return loss.item(), gradient.double().cpu(), 1000 * seconds

@@ -1,13 +1,16 @@
 """Cameras as the rasteriser wants them.
 
 A training step must not wait for the GPU. Nothing here copies to the device of the camera or from it, but the size of
-its picture, and that only where the metadata do not name it (``size``, as the data manager does in training).
+its picture, and that only where the metadata do not name it (``size``, as the data manager does in training, which
+also names the ``intrinsics``).
 """
 
 from __future__ import annotations
 
+import functools
+import math
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from nerfstudio.cameras.camera_optimizers import CameraOptimizer
 from nerfstudio.cameras.cameras import Cameras
@@ -22,10 +25,11 @@ def view_matrix(c2w_gl: Float[Tensor, "C 3 4"]) -> Float[Tensor, "C 4 4"]:
 
     Differentiable. Rotations are inverted by transposition.
     """
-    rotation = torch.cat([c2w_gl[:, :, :1], -c2w_gl[:, :, 1:3]], dim=2).transpose(1, 2)
-    translation = -rotation @ c2w_gl[:, :, 3:]
-    last = F.pad(c2w_gl.new_ones(len(c2w_gl), 1, 1), (3, 0))
-    return torch.cat([torch.cat([rotation, translation], dim=2), last], dim=1)
+    flip, last = _constants(c2w_gl.device, c2w_gl.dtype)[2:]
+    rotation, centre = c2w_gl.split((3, 1), dim=2)
+    rotation = (rotation * flip).transpose(1, 2)
+    translation = -rotation @ centre
+    return torch.cat([torch.cat([rotation, translation], dim=2), last.expand(len(c2w_gl), 1, 4)], dim=1)
 
 
 def frames_of(camera: Cameras) -> slice | None:
@@ -37,25 +41,79 @@ def frames_of(camera: Cameras) -> slice | None:
 def refined_c2w(optimizer: CameraOptimizer, camera: Cameras) -> Float[Tensor, "C 3 4"]:
     """Camera-to-world matrices (OpenGL), corrected if the metadata name the training frames.
 
-    ``CameraOptimizer.apply_to_camera``, but for the index, which that copies to the device in every step.
+    ``CameraOptimizer.apply_to_camera``, but for the index, which that copies to the device in every step, and for its
+    many small operations (see :func:`rotations`).
     """
     frames, c2w = frames_of(camera), camera.camera_to_worlds
     if frames is None or optimizer.config.mode == "off":
         return c2w
-    correction = optimizer(frames).to(c2w.device)  # pyright: ignore[reportArgumentType]
-    rotation = torch.bmm(correction[..., :3], c2w[..., :3])
-    return torch.cat([rotation, c2w[..., 3:] + correction[..., 3:]], dim=-1)
+    if optimizer.config.mode == "SO3xR3" and optimizer.non_trainable_camera_indices is None:
+        shift, turn = optimizer.pose_adjustment[frames].to(c2w.device).split(3, dim=-1)
+        rotation, translation = rotations(turn), shift[..., None]
+    else:
+        rotation, translation = optimizer(frames).to(c2w.device).split((3, 1), dim=-1)  # pyright: ignore[reportArgumentType]
+    return torch.cat([torch.bmm(rotation, c2w[..., :3]), c2w[..., 3:] + translation], dim=-1)
+
+
+def rotations(vectors: Float[Tensor, "C 3"]) -> Float[Tensor, "C 3 3"]:
+    """Rotation matrices of rotation vectors (axis times angle in radians). Differentiable once.
+
+    What nerfstudio's ``exp_map_SO3xR3`` computes in thirty operations and a hundred more for the gradient: with so few
+    numbers a GPU waits for each of them to be launched.
+    """
+    return _Rotations.apply(vectors)  # type: ignore[return-value]
+
+
+class _Rotations(torch.autograd.Function):
+    """Rodrigues' formula; its gradient by the left Jacobian (Sola et al., "A micro Lie theory", 2018, eq. 145)."""
+
+    @staticmethod
+    def forward(ctx, vectors):
+        identity, generators = _constants(vectors.device, vectors.dtype)[:2]
+        skew = (vectors @ generators).view(-1, 3, 3)
+        square = skew @ skew
+        angle = vectors.norm(dim=-1)[:, None, None]
+        first, second = torch.sinc(angle / math.pi), 0.5 * torch.sinc(angle / (2 * math.pi)).square()
+        matrices = identity + first * skew + second * square
+        ctx.save_for_backward(matrices, skew, square, angle, first, second)
+        return matrices
+
+    @staticmethod
+    def backward(ctx, *grad_outputs):
+        matrices, skew, square, angle, first, second = ctx.saved_tensors
+        identity, generators = _constants(matrices.device, matrices.dtype)[:2]
+        # d matrices = [jacobian @ d vector]x matrices, and the square takes up what the angle's square divides by.
+        third = (1 - first) / angle.square().clamp_min(1e-12)
+        jacobian = identity + second * skew + third * square
+        turn = (grad_outputs[0] @ matrices.mT).view(-1, 1, 9) @ generators.T
+        return (turn @ jacobian)[:, 0]
+
+
+@functools.cache
+def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """On the device: identity, generators of rotations [3, 9], OpenGL's axes by OpenCV's, the last row of a pose."""
+    identity = torch.eye(3, dtype=dtype)
+    generators = -torch.linalg.cross(identity[:, None].expand(3, 3, 3), identity.expand(3, 3, 3)).reshape(3, 9)
+    flip, last = torch.tensor([1.0, -1.0, -1.0], dtype=dtype), torch.tensor([[[0.0, 0.0, 0.0, 1.0]]], dtype=dtype)
+    return identity.to(device), generators.to(device), flip.to(device), last.to(device)
+
+
+@functools.cache
+def _shrinking(factor: int, device: torch.device) -> Float[Tensor, "3 1"]:
+    """What intrinsics are multiplied by where pixels are put together."""
+    return torch.tensor([[1 / factor], [1 / factor], [1.0]]).to(device)
 
 
 def scaled_intrinsics(camera: Cameras, factor: int) -> tuple[Float[Tensor, "1 3 3"], int, int]:
     """Intrinsics, width and height of a picture of which each pixel is the mean of ``factor`` x ``factor`` pixels."""
-    k = torch.zeros(len(camera), 3, 3, device=camera.device)
-    k[:, 0, :1], k[:, 0, 2:] = camera.fx, camera.cx
-    k[:, 1, 1:2], k[:, 1, 2:] = camera.fy, camera.cy
-    k[:, :2] /= factor
-    k[:, 2, 2] = 1.0
+    k = (camera.metadata or {}).get("intrinsics")
+    if k is None:
+        k = torch.zeros(len(camera), 3, 3, device=camera.device)
+        k[:, 0, :1], k[:, 0, 2:] = camera.fx, camera.cx
+        k[:, 1, 1:2], k[:, 1, 2:] = camera.fy, camera.cy
+        k[:, 2, 2] = 1.0
     width, height = picture_size(camera)
-    return k, width // factor, height // factor
+    return k if factor == 1 else k * _shrinking(factor, k.device), width // factor, height // factor
 
 
 def picture_size(camera: Cameras) -> tuple[int, int]:

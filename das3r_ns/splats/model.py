@@ -104,6 +104,7 @@ class Das3rModel(SplatfactoModel):
         self.scene_scale = scene_scale(gaussians["means"])
         self.strategy_state = self.strategy.initialize_state(scene_scale=self.scene_scale)
         self.static_psnr = torch.tensor(-torch.inf)
+        self._compared: tuple[Mapping[str, Any], int, Tensor, Tensor] | None = None
         self.trained_focal: float | None = metadata.get("focal")
         measured = metadata.get("measured_depth")
         self.learns_depth = config.depth_weight > 0 and measured is not None and bool(measured[..., 1].any())
@@ -299,13 +300,14 @@ class Das3rModel(SplatfactoModel):
             )
         background = self._get_background_color()
         # Not clamped: a clamp stops the gradient of colours that are too bright.
-        rgb = (render[..., :3] + (1 - alpha) * background)[0]
+        rgb, *depth = render[0].split((3, 1) if self.learns_depth else 3, dim=-1)
+        rgb = rgb + (1 - alpha[0]) * background
         if self.config.use_bilateral_grid and camera.metadata is not None and "cam_idx" in camera.metadata:
             height, width = rgb.shape[:2]
             rgb = self._apply_bilateral_grid(rgb[None], camera.metadata["cam_idx"], height, width).squeeze(0)
         rgb = self.in_light_of_frame(rgb, camera)
         outputs = {"rgb": rgb, "accumulation": alpha[0], "background": background}
-        return outputs | ({"depth": render[0, ..., 3:]} if self.learns_depth else {})
+        return outputs | ({"depth": depth[0]} if self.learns_depth else {})
 
     def evaluation_outputs(
         self, camera: Cameras, shown: Bool[Tensor, " N"] | None = None, raw: bool = False
@@ -393,10 +395,19 @@ class Das3rModel(SplatfactoModel):
             return batch["mask"].float().to(self.device)
         return torch.ones(*batch["image"].shape[:2], 1, device=self.device)
 
+    def compared_with(
+        self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]
+    ) -> tuple[Float[Tensor, "H W 3"], Float[Tensor, "H W 1"]]:
+        """Frame and static weight at the resolution of this step, which metrics and loss of a step both ask for."""
+        kept = self._compared
+        if not self.training or kept is None or kept[0] is not batch or kept[1] != self.step:
+            target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
+            self._compared = kept = (batch, self.step, target, self.static_weight(batch))
+        return kept[2:]
+
     def get_metrics_dict(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Any]:
         """PSNR over the static weight, the number of Gaussians and how far the cameras have moved."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        psnr = weighted_psnr(outputs["rgb"], target, self.static_weight(batch))
+        psnr = weighted_psnr(outputs["rgb"], *self.compared_with(outputs, batch))
         if self.training:
             self.static_psnr = psnr
         metrics: dict[str, Any] = {"psnr": psnr, "gaussian_count": self.num_points}
@@ -412,8 +423,8 @@ class Das3rModel(SplatfactoModel):
         del metrics_dict
         config = self.config
         rendered = outputs["rgb"]
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        weight = given = self.static_weight(batch)
+        target, given = self.compared_with(outputs, batch)
+        weight = given
         if self.training and config.refine_static_weight and self.step >= config.refine_static_weight_from:
             # Noise and outlines are as wide in a larger picture as in what the front end saw, and cover more pixels.
             radius = round(2 * max(1.0, self.enlarged / self._get_downscale_factor()))
@@ -442,7 +453,7 @@ class Das3rModel(SplatfactoModel):
         self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics of an evaluation image, and the pictures frame | render | staticness side by side."""
-        target = self.composite_with_background(self.get_gt_img(batch["image"]), outputs["background"])
-        metrics = self.image_metrics(outputs["rgb"], target, self.static_weight(batch))
+        target, weight = self.compared_with(outputs, batch)
+        metrics = self.image_metrics(outputs["rgb"], target, weight)
         staticness = outputs["staticness"].expand_as(target)
         return metrics, {"img": torch.cat([target, outputs["rgb"], staticness], dim=1)}

@@ -85,9 +85,10 @@ def staticness_prior(staticness: Float[Tensor, "N 1"]) -> Float[Tensor, ""]:
     Args:
         staticness: staticness logits s.
     """
-    static = -0.5 * ((staticness - WELL) / WELL_WIDTH) ** 2
-    dynamic = -0.5 * ((staticness + WELL) / WELL_WIDTH) ** 2 - math.log(PRIOR_ODDS)
-    return -torch.logaddexp(static, dynamic).mean()
+    # -log(exp(static) + exp(dynamic)), where the difference of both exponents is linear in s.
+    static = (staticness - WELL).square() * (-0.5 / WELL_WIDTH**2)
+    dynamic_less_static = torch.add(-math.log(PRIOR_ODDS), staticness, alpha=-2 * WELL / WELL_WIDTH**2)
+    return -(static + F.softplus(dynamic_less_static)).mean()
 
 
 @torch.no_grad()

@@ -79,7 +79,9 @@ def test_training_cameras_name_their_frame_and_the_size_of_its_picture(tmp_path:
     drawn = [manager.next_train(step) for step in range(6)]
     assert sorted(batch["image_idx"] for _, batch in drawn[:3]) == [0, 1, 2]  # none twice before each was there
     for camera, batch in drawn:
-        assert camera.metadata == {"cam_idx": batch["image_idx"], "size": (8, 6)}
+        assert camera.metadata is not None
+        assert (camera.metadata["cam_idx"], camera.metadata["size"]) == (batch["image_idx"], (8, 6))
+        torch.testing.assert_close(camera.metadata["intrinsics"], camera.get_intrinsics_matrices())
 
 
 @pytest.mark.parametrize("split", ["none", "paper"])

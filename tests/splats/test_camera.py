@@ -6,8 +6,9 @@ import pytest
 import torch
 from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
+from scipy.spatial.transform import Rotation
 
-from das3r_ns.splats.camera import picture_size, refined_c2w, scaled_intrinsics
+from das3r_ns.splats.camera import picture_size, refined_c2w, rotations, scaled_intrinsics
 
 NUMBER = 5
 
@@ -32,15 +33,33 @@ def test_refined_poses_are_nerfstudio_s(cameras, mode):
         torch.testing.assert_close(refined_c2w(optimizer, camera), camera.camera_to_worlds)  # of no frame in particular
         camera.metadata = {"cam_idx": index}
         singly.append(refined_c2w(optimizer, camera))
-        torch.testing.assert_close(singly[-1], optimizer.apply_to_camera(camera), atol=0, rtol=0)
+        torch.testing.assert_close(singly[-1], optimizer.apply_to_camera(camera), atol=1e-6, rtol=1e-5)
     cameras.metadata = {"cam_idx": slice(0, NUMBER)}
     torch.testing.assert_close(refined_c2w(optimizer, cameras), torch.cat(singly))
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-8, 0.01, 1.0, 3.0])
+def test_rotations_and_their_gradient(angle):
+    axes = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    vectors = (angle * torch.nn.functional.normalize(axes, dim=1)).requires_grad_()
+    expected = Rotation.from_rotvec(vectors.detach().numpy()).as_matrix()
+    torch.testing.assert_close(rotations(vectors), torch.from_numpy(expected), atol=1e-14, rtol=0)
+    assert torch.autograd.gradcheck(rotations, (vectors,))
 
 
 def test_intrinsics_are_nerfstudio_s(cameras):
     k, width, height = scaled_intrinsics(cameras[2:3], 1)
     torch.testing.assert_close(k, cameras[2:3].get_intrinsics_matrices(), atol=0, rtol=0)
     assert (width, height) == (81, 61)
+    k_half, *size = scaled_intrinsics(cameras[2:3], 2)
+    torch.testing.assert_close(k_half, torch.tensor([[[51.0, 0, 20], [0, 46, 15], [0, 0, 1]]]))
+    assert size == [40, 30]
+
+
+def test_intrinsics_are_not_computed_where_they_are_known(cameras):
+    camera = cameras[:1]
+    camera.metadata = {"intrinsics": torch.eye(3)[None]}
+    assert scaled_intrinsics(camera, 1)[0] is camera.metadata["intrinsics"]
 
 
 def test_the_size_is_not_asked_for_where_it_is_known(cameras):

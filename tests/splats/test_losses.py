@@ -12,7 +12,14 @@ from pytorch_msssim import ssim as msssim
 from torch import Tensor
 
 from das3r_ns.splats.losses import depth_loss, dynamics_aware_loss, paper_loss, paper_psnr, weighted_psnr
-from das3r_ns.splats.ssim import l1_ssim_loss, l1_ssim_loss_reference, plain_ssim, weighted_ssim, weighted_ssim_map
+from das3r_ns.splats.ssim import (
+    _TorchLoss,
+    l1_ssim_loss,
+    l1_ssim_loss_reference,
+    plain_ssim,
+    weighted_ssim,
+    weighted_ssim_map,
+)
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference"
 
@@ -56,6 +63,22 @@ def test_fast_path_agrees_with_the_reference(pictures, share):
     assert x.grad is not None and x64.grad is not None
     assert abs(value.item() - expected.item()) < 1e-6
     assert (x.grad - x64.grad).abs().max() < 1e-4 * x64.grad.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("share", [0.2, 1.0])
+def test_what_a_gpu_computes_agrees_with_the_reference(pictures, share, dtype):
+    """Its gradient is derived by hand, too; here it runs on the CPU."""
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    rendered, target, weight = (picture.to(dtype) for picture in pictures)
+    rendered.requires_grad_()
+    for weights in (weight, torch.zeros_like(weight)):
+        expected = l1_ssim_loss_reference(rendered, target, weights, share)
+        (slope,) = torch.autograd.grad(expected, rendered)
+        found = _TorchLoss.apply(rendered, target, weights, share)
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+        (gradient,) = torch.autograd.grad(found, rendered)
+        assert float((gradient - slope).norm()) <= tolerance * float(slope.norm())
 
 
 def test_gradient_is_that_of_finite_differences(pictures):
