@@ -32,6 +32,7 @@ from das3r_ns.demo.write import write_demo
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.shutter import Shutter
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -130,6 +131,20 @@ def bent_video(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFactory) 
     frames = tmp_path_factory.mktemp("bent") / "frames"
     cache.write_frames(frames, images)
     estimate = dataclasses.replace(demo_video.estimate, lens=lens)
+    return BentVideo(demo_video.folder, images, estimate, demo_video.clean_depth, frames)
+
+
+@pytest.fixture(scope="session")
+def rolled_video(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFactory) -> BentVideo:
+    """The demo's pictures are the level ones of a shutter that rolls while the camera is shaken."""
+    focal, phase = float(demo_video.estimate.intrinsics[0, 0, 0]), np.arange(demo_video.estimate.num_frames)
+    motion = np.zeros((len(phase), 2, 6))
+    motion[:, 0, 4], motion[:, 0, 3], motion[:, 1, 4] = 0.08 * np.sin(phase), 0.03 * np.cos(phase), 0.02
+    shutter = Shutter(0.7, (80 / focal, 45 / focal), motion)
+    images = np.stack([shutter.filmed_picture(one, i, cv2.INTER_CUBIC) for i, one in enumerate(demo_video.images)])
+    frames = tmp_path_factory.mktemp("rolled") / "frames"
+    cache.write_frames(frames, images)
+    estimate = dataclasses.replace(demo_video.estimate, shutter=shutter)
     return BentVideo(demo_video.folder, images, estimate, demo_video.clean_depth, frames)
 
 

@@ -21,10 +21,10 @@ from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.page import PAGE, frames_shown, write_page
 from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.report.write import read_png, write_video
+from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing
-from das3r_ns.scene.lens import Lens
 from das3r_ns.scene.static_weight import MASK_THRESHOLD
 from das3r_ns.trained.scene import TrainedScene
 from das3r_ns.workers import workers
@@ -75,8 +75,8 @@ class StaticViews:
     """Whether the frame shows the static scene there."""
     intrinsics: Float[np.ndarray, "N 3 3"]
     c2w_cv: Float[np.ndarray, "N 4 4"]
-    lens: Lens | None = None
-    """By which the video shows them."""
+    video: PreparedScene
+    """By whose lens and shutter the video shows them."""
 
     @classmethod
     def of(cls, scene: TrainedScene, advance: Callable[[], None]) -> StaticViews:
@@ -93,24 +93,18 @@ class StaticViews:
         seen = np.stack(shown)
         if scene.video.estimate.fixed is not None:
             seen &= ~scene.video.estimate.fixed
-        return cls(np.stack(depth), seen, scene.intrinsics(size), scene.c2w_cv(), scene.video.lens)
+        return cls(np.stack(depth), seen, scene.intrinsics(size), scene.c2w_cv(), scene.video)
 
     def unseen(self, number: int, replaced: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Which replaced pixels of a frame show a point that no frame sees: of the video, or without a lens of any
-        size."""
+        """Which replaced pixels of a frame show a point that no frame sees: of the video, at its size."""
         height, width = self.shown.shape[1:]
-        of_pinhole = replaced.astype(np.float32)
-        if self.lens is not None:
-            of_pinhole = self.lens.undistorted_picture(of_pinhole)
-        wanted = cv2.resize(of_pinhole, (width, height), interpolation=cv2.INTER_AREA) > 0
+        level = self.video.levelled(replaced.astype(np.float32), number)
+        wanted = cv2.resize(level, (width, height), interpolation=cv2.INTER_AREA) > 0
         unseen = wanted & ~ever_seen(number, wanted, self.shown, self.depth, self.intrinsics, self.c2w_cv)
         # Single pixels are misses of the comparison at the edges of things, not holes.
         speck = disk(length(1.0, (width, height)))
         opened = cv2.morphologyEx(unseen.astype(np.uint8), cv2.MORPH_OPEN, speck).astype(np.float32)
-        if self.lens is not None:
-            return replaced & (self.lens.distorted_picture(opened) >= 0.5)
-        size = (replaced.shape[1], replaced.shape[0])
-        return replaced & (cv2.resize(opened, size, interpolation=cv2.INTER_LINEAR) >= 0.5)
+        return replaced & (self.video.as_filmed(opened, number) >= 0.5)
 
 
 @dataclass(frozen=True)
@@ -152,8 +146,9 @@ def clean_plate(
     size = (frame.shape[1], frame.shape[0])
     render, target = outputs["rgb"], frame.astype(np.float32) / 255
     unseen, empty = views.unseen(number, replaced), outputs["accumulation"][..., 0] < OPAQUE
-    if views.lens is not None:
-        unseen |= replaced & empty & views.lens.beyond  # not trained, and not known of each other's views
+    beyond = views.video.beyond(number)
+    if beyond is not None:
+        unseen |= replaced & empty & beyond  # not trained, and not known of each other's views
     hole = unseen if settings.strict_holes else unseen & empty
     sources = np.full(replaced.shape, FROM_FRAME, np.uint8)
     sources[replaced] = FROM_RENDER
@@ -274,9 +269,10 @@ def write_clean_plates(
             for number, frame in enumerate(scene.frames()):
                 outputs, weight = scene.render_as_filmed(number), scene.static_weight_as_filmed(number)
                 replaced = _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
-                if views.lens is not None:
+                beyond = views.video.beyond(number)
+                if beyond is not None:
                     # Never trained there: the render cannot tell, and the front end's mask goes on as at the edge.
-                    replaced = np.where(views.lens.beyond, weight < MASK_THRESHOLD, replaced)
+                    replaced = np.where(beyond, weight < MASK_THRESHOLD, replaced)
                 if fixed is not None:
                     replaced = replaced & ~fixed if settings.fixed == "keep" else replaced | fixed
                 yield number, frame, outputs, replaced

@@ -66,9 +66,11 @@ def compare_masks(estimate: SceneEstimate, truth: GroundTruth, problems: list[st
         return {}
     # As `das3r masks` writes them: the probability at the size and in the geometry of the video, then the threshold.
     lens = None if estimate.lens is None else estimate.lens.at(truth.size)
+    level, shutter = estimate.dynamic_probability, estimate.shutter
+    rolled = level if shutter is None else [shutter.filmed_picture(p, i) for i, p in enumerate(level)]
     filmed = [
         cv2.resize(p, truth.size, interpolation=cv2.INTER_LINEAR) if lens is None else lens.distorted_picture(p)
-        for p in estimate.dynamic_probability
+        for p in rolled
     ]
     predicted = {i: p >= MOVES for i, p in zip(indices, filmed, strict=True)}
     j = np.array([float(mask_iou(predicted[i], mask)) for i, mask in masks.items()])

@@ -157,6 +157,10 @@ def _point(scene: TrainedScene, frame: int, x: float, y: float) -> Float[np.ndar
     if estimate.lens is not None:
         lens = estimate.lens.at(size)
         pixel, size = lens.to_pinhole(pixel), lens.pinhole_size
+    if estimate.shutter is not None:
+        matrix = estimate.shutter.matrix(size)
+        scale, centre = matrix[[0, 1], [0, 1]], matrix[:2, 2]
+        pixel = estimate.shutter.to_level((pixel - centre) / scale, frame) * scale + centre
     pixel = pixel * [estimate.width / size[0], estimate.height / size[1]]
     column, row = np.clip(np.floor(pixel).astype(int), 0, [estimate.width - 1, estimate.height - 1])
     if estimate.not_static[frame, row, column] >= 0.5:

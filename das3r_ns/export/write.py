@@ -79,7 +79,8 @@ def write_export(
             front end's, whose origin is the first camera.
         poses: As training refined them, or the front end's own.
         progress: Where to report; to stderr if None.
-        undistort: Where the lens distorts, write pinhole pictures and their cameras instead of those of the video.
+        undistort: Where the lens distorts, write pinhole pictures and their cameras instead of those of the video;
+            so it is in any case where the shutter rolls, and the pictures are level then.
         image_format: Of ``images/`` and ``masks/``; COLMAP and nerfstudio read PNG only.
         scale_by: See :func:`~das3r_ns.export.placement.upright`, in whose world it gives metres.
         camera_height: Likewise.
@@ -225,7 +226,8 @@ def exported_cameras(
         c2w_cv, xyz = scene.to_estimate(c2w_cv, xyz)
     names = [f"{number:05d}.{image_format}" for number in range(scene.num_frames)]
     lenses = scene.video.lenses()
-    if lenses is None or undistort:
+    # No camera of a program has rows of its own: where the shutter rolls, pictures are level and of a pinhole.
+    if lenses is None or undistort or scene.video.estimate.shutter is not None:
         size = scene.video.pinhole_size
         return ExportedCameras(c2w_cv, scene.intrinsics(size), size, names, xyz, rgb)
     matrices = np.stack([lens.matrix for lens in lenses])
@@ -236,18 +238,18 @@ def exported_cameras(
 def _write_pictures(
     scene: TrainedScene, directory: Path, progress: Progress, undistort: bool, image_format: ImageFormat
 ) -> None:
-    lens = scene.video.lens if undistort else None
+    level = undistort or scene.video.estimate.shutter is not None
     (directory / IMAGES).mkdir()
     (directory / MASKS).mkdir()
     with progress.stage("Writing images and masks", scene.num_frames) as advance:
         for number, frame in enumerate(scene.frames()):
             stem = f"{number:05d}"
-            image = frame if lens is None else lens.undistorted_picture(frame, cv2.INTER_CUBIC)
+            image = scene.video.levelled(frame, number, cv2.INTER_CUBIC) if level else frame
             write_picture(directory / IMAGES / stem, image, image_format)
             weight = (
-                scene.static_weight_as_filmed(number)
-                if lens is None
-                else scene.static_weight(number, lens.pinhole_size)
+                scene.static_weight(number, scene.video.pinhole_size)
+                if level
+                else scene.static_weight_as_filmed(number)
             )
             static = weight >= MASK_THRESHOLD
             write_picture(directory / MASKS / stem, np.where(static, 255, 0).astype(np.uint8), image_format)

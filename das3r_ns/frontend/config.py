@@ -85,6 +85,9 @@ class FrontEndConfig:
     known_lens: Path | None = None
     """The lens where you have it without poses: a transforms.json or a COLMAP model of the same camera, for pictures of
     any size and this shape. Its focal and distortion (k1, k2, p1, p2) are kept."""
+    readout: float | None = None
+    """Time from the first row of a frame to the last one of a rolling shutter, as a share of the frame time, where you
+    know it; 0 is a global shutter. If None, it is found ('geometric' only)."""
     cameras: Cameras = "own"
     """'own' finds the cameras with the front end. 'colmap' then runs COLMAP (das3r-ns[colmap]) on what does not move,
     keeps its cameras and finds depth and what moves anew for them; frames that it does not register follow our own

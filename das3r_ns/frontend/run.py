@@ -27,6 +27,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens, Size
+from das3r_ns.scene.shutter import Shutter
 from das3r_ns.video.absent import AbsentClip
 from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
 from das3r_ns.video.selection import listed
@@ -105,11 +106,37 @@ class PreparedScene:
         """Width and height of the pinhole pictures at the size of the video."""
         return self.original_size if self.lens is None else self.lens.pinhole_size
 
-    def as_filmed(self, picture: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-        """A pinhole picture of any size, interpolated at the size and in the geometry of the video, lens and all."""
+    def as_filmed(
+        self, picture: np.ndarray, frame: int | None = None, interpolation: int = cv2.INTER_LINEAR
+    ) -> np.ndarray:
+        """A level pinhole picture of any size, interpolated at the size and in the geometry of the video.
+
+        Args:
+            picture: Of any channels.
+            frame: Its number, by which its rows move where the shutter rolls; None = of what is the same in all frames.
+            interpolation: OpenCV's.
+        """
+        shutter = self.estimate.shutter
+        if shutter is not None and frame is not None:
+            picture = shutter.filmed_picture(picture, frame, interpolation)
         if self.lens is None:
             return cv2.resize(picture, self.original_size, interpolation=interpolation)
         return self.lens.distorted_picture(picture, interpolation)
+
+    def levelled(self, picture: np.ndarray, frame: int, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+        """A picture of the video, at its size, as a pinhole with a global shutter would have taken it."""
+        pinhole = picture if self.lens is None else self.lens.undistorted_picture(picture, interpolation)
+        shutter = self.estimate.shutter
+        return pinhole if shutter is None else shutter.level_picture(pinhole, frame, interpolation)
+
+    def beyond(self, frame: int) -> Bool[np.ndarray, "h w"] | None:
+        """Which pixels of a frame, at the size of the video, the level pinhole picture does not show; None = it is the
+        video's picture."""
+        lens, shutter = self.lens, self.estimate.shutter
+        if shutter is None:
+            return None if lens is None else lens.beyond
+        directions = shutter.directions(self.original_size) if lens is None else lens.directions
+        return (np.abs(shutter.to_level(directions, frame)) > shutter.view).any(axis=-1)
 
     def fixed_as_filmed(self) -> Bool[np.ndarray, "h w"] | None:
         """What is fixed to the camera, at the size and in the geometry of the video; None = nothing."""
@@ -146,7 +173,7 @@ class PreparedScene:
             with cache.writing(folder, count * size[0] * size[1] * 3, otherwise) as temporary:
                 progress = Progress()
                 with progress.stage(f"Writing frames at {size[0]} x {size[1]}", count) as advance:
-                    images = _undistorted(self.clip, self.lens).original_images(advance)
+                    images = _undistorted(self.clip, self.lens, self.estimate.shutter).original_images(advance)
                     cache.write_frames(temporary / folder.name, (resized(image, size) for image in images))
                 if not folder.is_dir():  # else another process was quicker
                     (temporary / folder.name).replace(folder)
@@ -256,7 +283,8 @@ def _estimate(
     """
     config = knowledge.config
     knowledge = knowledge if own is None else knowledge.with_lens(own.estimate.lens)
-    clip = _undistorted(knowledge.clip, knowledge.lens)
+    shutter = None if own is None else own.estimate.shutter
+    clip = _undistorted(knowledge.clip, knowledge.lens, shutter)
     names = clip.names
     size = working_size(knowledge.clip.size, config.long_side)
     cache.check_space(root, cache.estimate_bytes(len(names), size[1], size[0]))
@@ -266,6 +294,8 @@ def _estimate(
         progress.say(f"{clip.path} is damaged: frames that cannot be decoded are left out ({listed(clip.lost)}).")
         names = [name for index, name in zip(clip.indices, names, strict=True) if index not in clip.lost]
     known = _with_fixed(knowledge.load(names, size, progress.say), images, config, progress)
+    times = np.array([float(i) for i in clip.indices if i not in clip.lost])
+    known = dataclasses.replace(known, times=times, readout=known.readout if shutter is None else 0.0)
     if own is not None:
         registered = register(clip, own.estimate.not_static, knowledge.known_focal, root, progress)
         known = hold(known, registered, own.estimate, clip.size, progress.say)
@@ -288,6 +318,13 @@ def _estimate(
         if known.fixed is not None:
             fixed = lens.at(size).undistorted_picture(known.fixed.astype(np.float32)) >= 0.5
             known = dataclasses.replace(known, fixed=fixed)
+    if config.readout and shutter is None and estimate.shutter is None:
+        progress.say(f"--readout is not used: the front end {choice.name} takes every shutter for a global one.")
+    if shutter is not None:
+        estimate = dataclasses.replace(estimate, shutter=shutter)
+    elif estimate.shutter is not None:  # likewise
+        images = np.stack([estimate.shutter.level_picture(one, i, cv2.INTER_CUBIC) for i, one in enumerate(images)])
+        known = dataclasses.replace(known, fixed=estimate.fixed)
     estimate = dataclasses.replace(estimate, fixed=known.fixed)
     provenance = {
         **estimate.provenance,
@@ -327,5 +364,5 @@ def _with_fixed(
     return known
 
 
-def _undistorted(clip: Clip, lens: Lens | None) -> Clip:
-    return clip if lens is None else UndistortedClip(clip, lens)
+def _undistorted(clip: Clip, lens: Lens | None, shutter: Shutter | None = None) -> Clip:
+    return clip if lens is None and shutter is None else UndistortedClip(clip, lens, shutter)

@@ -1,4 +1,4 @@
-"""A clip as a pinhole camera would have filmed it: the frames that the front end and training work on."""
+"""A clip as a pinhole camera with a global shutter would have filmed it: the frames that training works on."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.scene.lens import Lens, Size
+from das3r_ns.scene.shutter import Shutter
 from das3r_ns.video.clip import Clip, Grey, Image, working_size
 
 
 class UndistortedClip(Clip):
-    """The frames of another clip, undistorted.
+    """The frames of another clip, undistorted and level.
 
     Args:
         clip: As the video has it.
-        lens: Its lens, at any size.
+        lens: Its lens, at any size; None = a pinhole.
+        shutter: Its rolling shutter, for all frames that can be decoded; None = a global one.
     """
 
-    def __init__(self, clip: Clip, lens: Lens) -> None:
+    def __init__(self, clip: Clip, lens: Lens | None, shutter: Shutter | None = None) -> None:
         super().__init__(clip.path, clip.max_frames)
         self.distorted = clip
-        self.lens = lens.at(clip.size)
+        self.lens = None if lens is None else lens.at(clip.size)
+        self.shutter = shutter
         self.indices, self.selection = clip.indices, clip.selection
 
     @property
@@ -60,7 +63,7 @@ class UndistortedClip(Clip):
     @property
     def size(self) -> Size:
         """Width and height of the pinhole pictures at the size of the video."""
-        return self.lens.pinhole_size
+        return self.distorted.size if self.lens is None else self.lens.pinhole_size
 
     @property
     def content_hash(self) -> str:
@@ -68,16 +71,18 @@ class UndistortedClip(Clip):
         return self.distorted.content_hash
 
     def original_images(self, on_frame: Callable[[], None] = lambda: None) -> Iterator[Image]:
-        """Each frame used, undistorted at the size of the video."""
-        for image in self.distorted.original_images(on_frame):
-            yield self.lens.undistorted_picture(image, cv2.INTER_CUBIC)
+        """Each frame used, undistorted and level at the size of the video."""
+        for number, image in enumerate(self.distorted.original_images(on_frame)):
+            pinhole = image if self.lens is None else self.lens.undistorted_picture(image, cv2.INTER_CUBIC)
+            yield pinhole if self.shutter is None else self.shutter.level_picture(pinhole, number, cv2.INTER_CUBIC)
         self.lost = self.distorted.lost
 
     def working_images(
         self, long_side: int, on_frame: Callable[[], None] = lambda: None
     ) -> UInt8[np.ndarray, "N H W 3"]:
         """All frames, with as many pixels as those of the video have at the working resolution."""
-        size = self.lens.at(working_size(self.distorted.size, long_side)).pinhole_size
+        size = working_size(self.distorted.size, long_side)
+        size = size if self.lens is None else self.lens.at(size).pinhole_size
         return np.stack([resized(image, size) for image in self.original_images(on_frame)])
 
 

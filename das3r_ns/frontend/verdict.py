@@ -84,6 +84,8 @@ class Signs:
     None where there are too few points."""
     focals_apart: float = 0.0
     """Largest difference of log focal between two halves."""
+    readout: float = 0.0
+    """Share of the frame time in which a rolling shutter reads a frame, which was taken off; 0 = a global shutter."""
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -130,6 +132,8 @@ class Verdict:
     def message(self) -> str:
         """For the user: the word, the :data:`SAID` gravest reasons and what to do, in one paragraph."""
         head, said = f"Verdict on the cameras: {self.word}", self.doubts[:SAID]
+        if self.signs is not None and self.signs.readout:
+            head += f" (a rolling shutter, {abs(self.signs.readout):.2f} of the frame time, is taken off)"
         if not said:
             return f"{head}; {self.note}."
         parts = [*(doubt.text for doubt in said), *dict.fromkeys(doubt.advice for doubt in said)]
@@ -158,8 +162,11 @@ class Verdict:
 def signs_of(estimate: SceneEstimate) -> Signs:
     """The signs that a front end has left in the provenance of its estimate."""
     record = estimate.provenance
+    readout = 0.0 if estimate.shutter is None else round(estimate.shutter.readout, 3)
     moves = round(float((estimate.dynamic_probability >= MOVES).mean()), 4)
-    signs = Signs(estimate.camera_kind, "", record.get("flow_residual"), record.get("focal_std", 0.0), moves)
+    signs = Signs(
+        estimate.camera_kind, "", record.get("flow_residual"), record.get("focal_std", 0.0), moves, readout=readout
+    )
     points = record.get("points")
     if points is None:
         return replace(signs, untested=_why_untested(estimate))

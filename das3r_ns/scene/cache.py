@@ -36,6 +36,7 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.shutter import Shutter
 from das3r_ns.workers import workers
 
 FORMAT = 1
@@ -196,6 +197,7 @@ def store_entry(
             "fps": fps,
             "original_size": list(original_size),
             **({"lens": estimate.lens.to_json()} if estimate.lens is not None else {}),
+            **({"shutter": estimate.shutter.to_json()} if estimate.shutter is not None else {}),
             **({"light": estimate.light.tolist()} if estimate.light is not None else {}),
         }
         (temporary / SCENE).write_text(json.dumps(scene, indent=1, default=float), encoding="utf-8")
@@ -225,6 +227,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             camera_kind=scene["camera_kind"],
             provenance=scene["provenance"],
             lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
+            shutter=Shutter.from_json(scene["shutter"]) if "shutter" in scene else None,
             light=np.array(scene["light"], dtype=np.float64) if "light" in scene else None,
             fixed=fixed,
             **arrays,

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.shutter import Shutter
 
 CameraKind = Literal["general", "rotation", "tripod"]
 """What the camera did: ``general`` has parallax (depth is measured), ``rotation`` turned without parallax (depth is a
@@ -53,6 +54,9 @@ class SceneEstimate:
     lens: Lens | None = None
     """How the pinhole pictures that all of this is about come from those of the video; None = they are the same. Its
     ``size`` may be any size of the video's picture."""
+    shutter: Shutter | None = None
+    """How the level pictures that all of this is about come from those of the video (of its lens' pinhole, where it has
+    one), whose rows were read one after the other; None = they are the same."""
     light: Float[np.ndarray, "N 3"] | None = None
     """Logarithm of the gain of each frame's colours against the middle of the clip, float64; None = steady light."""
     fixed: Bool[np.ndarray, "H W"] | None = None
@@ -74,6 +78,8 @@ class SceneEstimate:
                 raise ValueError(f"SceneEstimate.{name} has shape {getattr(self, name).shape}, expected {shape}")
         if self.light is not None and self.light.shape != (n, 3):
             raise ValueError(f"SceneEstimate.light has shape {self.light.shape}, expected {(n, 3)}")
+        if self.shutter is not None and len(self.shutter.motion) != n:
+            raise ValueError(f"SceneEstimate.shutter knows the motion of {len(self.shutter.motion)} frames, not of {n}")
         if self.fixed is not None and self.fixed.shape != (h, w):
             raise ValueError(f"SceneEstimate.fixed has shape {self.fixed.shape}, expected {(h, w)}")
         if len(self.frame_names) != n:

@@ -19,6 +19,7 @@ from torch import Tensor
 from das3r_ns.data.dataparser import Das3rVideoDataParser, nerfstudio_poses
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene.geometry import resize_intrinsics
+from das3r_ns.scene.shutter import Shutter
 from das3r_ns.scene.static_weight import static_weight
 from das3r_ns.trained.run import open_run, training_images
 
@@ -186,11 +187,14 @@ class TrainedScene:
         What the lens shows is drawn by a wider pinhole camera, and bent; pixels that mean nothing in between, such as
         depth, are interpolated too.
         """
-        lens = self.video.lens
+        lens, shutter = self.video.lens, self.video.estimate.shutter
         if lens is None:
-            return self.render(frame, self.video.original_size)
+            outputs = self.render(frame, self.video.original_size)
+            return outputs if shutter is None else {k: _rolled(shutter, v, frame) for k, v in outputs.items()}
         size, wider = lens.covering
         outputs = self.render(frame, size, wider @ self.intrinsics(lens.pinhole_size)[frame])
+        if shutter is not None:
+            outputs = {key: _rolled(shutter, value, frame, wider @ lens.pinhole) for key, value in outputs.items()}
         bend = lens.distorted_map(wider @ lens.pinhole)
         return {
             key: cv2.remap(value, *bend, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE).reshape(
@@ -201,10 +205,10 @@ class TrainedScene:
 
     def static_weight_as_filmed(self, frame: int) -> Float[np.ndarray, "H W"]:
         """:meth:`static_weight` at the size and in the geometry of the video."""
-        lens = self.video.lens
-        if lens is None:
-            return self.static_weight(frame, self.video.original_size)
-        return lens.distorted_picture(self.static_weight(frame, lens.pinhole_size))
+        lens, shutter = self.video.lens, self.video.estimate.shutter
+        weight = self.static_weight(frame, self.video.pinhole_size)
+        weight = weight if shutter is None else shutter.filmed_picture(weight, frame)
+        return weight if lens is None else lens.distorted_picture(weight)
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
         """Static weight that the run was trained with (1 = static), interpolated at ``size``."""
@@ -218,3 +222,10 @@ class TrainedScene:
         """
         for _, image in zip(range(self.num_frames), self.video.clip.original_images(), strict=False):
             yield image
+
+
+def _rolled(
+    shutter: Shutter, output: Float[np.ndarray, "H W C"], frame: int, matrix: Float[np.ndarray, "3 3"] | None = None
+) -> Float[np.ndarray, "H W C"]:
+    """An output of the model as the rolling shutter shows it; ``matrix`` as of :meth:`Shutter.filmed_picture`."""
+    return shutter.filmed_picture(output, frame, matrix=matrix).reshape(output.shape)

@@ -113,6 +113,27 @@ def test_plates_have_the_geometry_of_the_video(bent_video, make_trainer, tmp_pat
         assert np.abs(plate - expected)[moves & ~lens.beyond].mean() < 6
 
 
+def test_plates_roll_as_the_video_does(rolled_video, make_trainer, tmp_path: Path) -> None:
+    names = sorted((rolled_video.folder / "clean").glob("*.png"))
+    clean = np.stack([cv2.imread(str(path))[..., ::-1] for path in names])
+    pipeline = make_trainer(video=rolled_video, data=rolled_video.frames).pipeline
+    scene, out = KnownScene(pipeline, clean, rolled_video.clean_depth), tmp_path / "out"
+    shutter = rolled_video.estimate.shutter
+    write_clean_plates(scene, out)
+    for number, frame in enumerate(rolled_video.images):
+        plate, sources = read(out / f"frames/{number:05d}.png"), read(out / f"sources/{number:05d}.png")
+        np.testing.assert_array_equal(plate[sources == 0], frame[sources == 0])
+        moves = shutter.filmed_picture(rolled_video.estimate.dynamic_probability[number], number) > 0.5
+        assert (sources[moves] > 0).mean() > 0.95
+        assert (sources > 0).mean() < moves.mean() + 0.2
+        shown = ~scene.video.beyond(number)
+        assert shown.mean() > 0.8
+        expected = shutter.filmed_picture(clean[number], number).astype(float)
+        assert np.abs(read(out / f"render/{number:05d}.png") - expected)[shown].mean() < 3
+        assert np.abs(plate - expected)[moves & shown].mean() < 6
+    assert any(scene.video.beyond(number).any() for number in range(12))
+
+
 def test_pictures_that_the_video_repeats_are_written_again_at_its_times(scene: KnownScene, tmp_path: Path) -> None:
     order = [0, 0, 1, 2, 3, 3, 3, *range(4, 12)]
     seconds = (np.cumsum([0, *[4, 3] * 7]) / 100).tolist()

@@ -42,6 +42,15 @@ def test_the_truth_is_perfect_behind_a_lens(bent_video, demo: Path) -> None:
     assert straight["J"] < 0.95
 
 
+def test_the_truth_is_perfect_under_a_rolling_shutter(rolled_video, demo: Path) -> None:
+    shutter, estimate = rolled_video.estimate.shutter, rolled_video.estimate
+    for number, p in enumerate(estimate.dynamic_probability):
+        mask = np.where(shutter.filmed_picture(p, number) >= 0.5, 255, 0).astype(np.uint8)
+        cv2.imwrite(str(demo / f"masks/{number:05d}.png"), mask)
+    assert compare(estimate, GroundTruth(demo), [])["J"] == 1.0
+    assert compare(dataclasses.replace(estimate, shutter=None), GroundTruth(demo), [])["J"] < 0.95
+
+
 def test_half_missing_masks_are_named_and_the_rest_is_measured(demo_video, demo: Path) -> None:
     for number in range(6, 12):
         (demo / f"masks/{number:05d}.png").unlink()

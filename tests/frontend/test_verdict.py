@@ -44,6 +44,12 @@ def test_a_clip_that_is_solved_is_sound() -> None:
     assert "93 %" in verdict.message and "0.18 pixels" in verdict.message
 
 
+def test_a_rolling_shutter_that_is_taken_off_is_in_it() -> None:
+    rolled = judge(dataclasses.replace(GOOD, readout=0.62))
+    assert rolled.word == "sound" and "rolling shutter, 0.62 of the frame time, is taken off" in rolled.message
+    assert Verdict.read(json.loads(json.dumps(rolled.record()))) == rolled
+
+
 @pytest.mark.parametrize(
     ("changed", "word", "sign", "said"),
     [

@@ -20,6 +20,7 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.shutter import Shutter
 
 KEY = "0123456789abcdef"
 
@@ -71,6 +72,16 @@ def test_the_lens_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.nd
     lens = Lens.central((640, 480), 500.0, -0.2, 0.04)
     entry = save(tmp_path / "bent", dataclasses.replace(estimate, lens=lens), images)
     assert entry.estimate.lens == lens
+
+
+def test_the_shutter_is_kept(tmp_path: Path, estimate: SceneEstimate, images: np.ndarray) -> None:
+    assert save(tmp_path, estimate, images).estimate.shutter is None
+    motion = np.random.default_rng(0).normal(0, 0.02, (estimate.num_frames, 2, 6))
+    shutter = Shutter(0.6, (0.5, 0.3), motion)
+    entry = save(tmp_path / "rolling", dataclasses.replace(estimate, shutter=shutter), images)
+    assert entry.estimate.shutter is not None and entry.estimate.shutter.to_json() == shutter.to_json()
+    with pytest.raises(ValueError, match="not of"):
+        dataclasses.replace(estimate, shutter=shutter.of(slice(1)))
 
 
 def test_what_is_fixed_is_kept_and_entries_without_it_have_nothing(

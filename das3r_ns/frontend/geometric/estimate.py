@@ -15,6 +15,7 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
+from das3r_ns.frontend.geometric.bundle.rolling import row_motion
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
@@ -36,6 +37,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.shutter import Shutter, rolling_message
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 FLOW_LONG_SIDE = 427
 """Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
 both small. Cameras are solved and motion is judged at this size; depth and masks then follow the picture's edges."""
+
+CLOSE = 2.0
+"""Frame times between frames that are used from which no rolling shutter is looked for."""
 
 STRIDES = (1, 2, 4, 8, 16)
 """Distances in frames between which flow is computed: the short ones show what moves, the long ones have parallax."""
@@ -114,13 +119,16 @@ def _estimate_at_once(
         progress.say(described(light))
         images, flow_images = evenly_lit(images, light), evenly_lit(flow_images, light)
     cameras = known.bundle_settings(flow_size)
+    cameras |= {"times": known.times, "readout": known.readout}
     world = known.fixed_weight(flow_size, count)
-    departures: tuple[Departure, ...] = ("zooms",) if known.undistorted else ("zooms", "bends")
+    departures = _looked_for(known)
     stays = known.static_weight(flow_size, count)
     with progress.stage("Cameras"):
         first = bundle_adjust(flows, stays, departures=departures, **cameras)
     if first.bend is not None:
         return _straightened(first, flows, stays, as_filmed, names, config, progress, known, full_size)
+    if first.readout is not None:
+        return _levelled(first, as_filmed, names, config, progress, known, full_size)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.with_masks(known.masks), first
@@ -138,6 +146,8 @@ def _estimate_at_once(
             result = bundle_adjust(flows, stays, initial=first, departures=departures, **cameras)
         if result.bend is not None:
             return _straightened(result, flows, stays, as_filmed, names, config, progress, known, full_size)
+        if result.readout is not None:
+            return _levelled(result, as_filmed, names, config, progress, known, full_size)
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         frames = iter(images) if full_size is None else full_size()
@@ -223,6 +233,55 @@ def _of_pinhole(
     pictures = lens.undistorted(images, cv2.INTER_CUBIC)
     scene = estimate(pictures, names, config, progress, straight, straight_full_size)
     return replace(scene, lens=lens)
+
+
+def _looked_for(known: Known) -> list[Departure]:
+    """What the bundle adjustment is to look for besides one shared pinhole."""
+    looked_for: list[Departure] = ["zooms"] if known.undistorted else ["zooms", "bends"]
+    # Frames far apart do not show how the camera moved while one was read.
+    close = known.times is None or float(np.median(np.diff(known.times))) < CLOSE
+    return [*looked_for, "rolls"] if known.readout is None and close else looked_for
+
+
+def _levelled(
+    rolled: BundleResult,
+    images: UInt8[np.ndarray, "N H W 3"],
+    names: list[str],
+    config: FrontEndConfig,
+    progress: Progress,
+    known: Known,
+    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None,
+) -> SceneEstimate:
+    """The estimate of the pictures that a global shutter would have taken.
+
+    Args:
+        rolled: The cameras with the rolling shutter.
+        images: As of :func:`estimate`, like all else.
+    """
+    assert rolled.readout is not None
+    count = len(images)
+    times = np.arange(float(count)) if known.times is None else known.times
+    motion = row_motion(rolled.c2w_cv, times)
+    # In depths of the middle of what each frame shows: see scene/shutter.py.
+    motion[..., :3] *= np.median(rolled.inverse_depth, axis=(1, 2))[:, None, None]
+    matrix = rolled.frame_intrinsics[0]
+    shutter = Shutter(rolled.readout, (rolled.width / (2 * matrix[0, 0]), rolled.height / (2 * matrix[1, 1])), motion)
+    progress.say(rolling_message(shutter, found=known.readout is None))
+
+    def level_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        for number, image in enumerate(iter(images) if full_size is None else full_size()):
+            yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
+
+    def level(pictures: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+        return np.stack([shutter.level_picture(one, i, interpolation) for i, one in enumerate(pictures)])
+
+    masks = None if known.masks is None else level(known.masks)
+    fixed = known.fixed
+    if fixed is not None:
+        fixed = (level(np.repeat(fixed[None].astype(np.float32), count, axis=0)) >= 0.5).any(axis=0)
+    known = replace(known, masks=masks, fixed=fixed, readout=0.0)
+    scene = estimate(level(images, cv2.INTER_CUBIC), names, config, progress, known, level_full_size)
+    return replace(scene, shutter=shutter, fixed=fixed)
 
 
 def _with_stereo(

@@ -52,6 +52,11 @@ class Known:
     """Where it comes from; empty where nothing is known."""
     fixed: Bool[np.ndarray, "H W"] | None = None
     """What is fixed to the camera, found or given; None = nothing."""
+    times: Float[np.ndarray, " N"] | None = None
+    """When each frame was taken, in frame times of the video; None = one after the other."""
+    readout: float | None = None
+    """Share of the frame time in which a rolling shutter reads a frame; 0 = a global shutter. The frames are level
+    already where it is 0; None = to be found."""
 
     def static_weight(self, size: tuple[int, int], count: int) -> Float[np.ndarray, "N h w"] | None:
         """1 - dynamic probability of the masks of N = ``count`` frames at another size (width, height), and 0 for what
@@ -140,6 +145,8 @@ class Knowledge:
             settings["known_poses"] = [file_digest(file).hex() for file in self.cameras.files]
         if self.lens_file is not None:
             settings["known_lens"] = [file_digest(file).hex() for file in self.lens_file.files]
+        if self.config.readout is not None:
+            settings["readout"] = self.config.readout
         if self.config.cameras == "colmap":
             settings["cameras"] = ["colmap", COLMAP_VERSION]
         if self.refines:
@@ -262,6 +269,7 @@ class Knowledge:
             size=pinhole_size,
             undistorted=undistorted,
             provenance=provenance,
+            readout=self.config.readout,
             fixed=fixed >= 0.5 if fixed is not None and (fixed >= 0.5).any() else None,
         )
 
@@ -293,6 +301,12 @@ def find_knowledge(clip: Clip, config: FrontEndConfig) -> Knowledge:
         read_fixed(config.fixed_mask, clip.size)  # said before anything slow runs
     if config.known_focal is not None:
         _check_focal(config.known_focal, clip.size, "--known-focal")
+    if config.readout is not None and not 0.0 <= config.readout <= 1.0:
+        raise Das3rError(
+            f"A read-out of {config.readout:g} frame times cannot be meant (--readout): a frame is read before the "
+            "next one begins, so it lies between 0 (a global shutter) and 1. From milliseconds: times frames per "
+            "second, over 1000."
+        )
     if config.known_poses is not None and config.cameras == "colmap":
         raise Das3rError(
             f"Cameras cannot be both those of {config.known_poses} (--known-poses) and COLMAP's (--cameras colmap): "

@@ -100,7 +100,7 @@ def _write_pictures(
     shares = []
     with progress.stage("Writing masks", estimate.num_frames) as advance:
         for number, (probability, depth) in enumerate(zip(estimate.dynamic_probability, estimate.depth, strict=True)):
-            soft = scene.as_filmed(probability)
+            soft = scene.as_filmed(probability, number)
             mask = settings.mask(soft)
             if fixed is not None:
                 mask &= ~fixed
@@ -111,9 +111,11 @@ def _write_pictures(
             write_picture(directory / "soft" / name, levels, image_format)
             if image_format == "exr":
                 # Nothing lies between what is near and what is far.
-                write_exr(directory / "depth" / f"{name}.exr", {"Z": scene.as_filmed(depth, cv2.INTER_NEAREST)})
+                write_exr(directory / "depth" / f"{name}.exr", {"Z": scene.as_filmed(depth, number, cv2.INTER_NEAREST)})
             else:
-                write_picture(directory / "depth" / name, scene.as_filmed(depth_picture(depth, near, far)), "png")
+                write_picture(
+                    directory / "depth" / name, scene.as_filmed(depth_picture(depth, near, far), number), "png"
+                )
             advance()
     with progress.stage("Writing overlay.mp4", estimate.num_frames) as advance:
         write_video(directory / "overlay.mp4", _overlays(scene, settings, advance), scene.fps, times=scene.seconds)

@@ -154,6 +154,12 @@ def test_a_focal_that_cannot_be_meant_is_refused(room: Path, focal: float, says:
         estimate(room, known_focal=focal)
 
 
+@pytest.mark.parametrize("readout", [-0.1, 1.3])
+def test_a_readout_that_cannot_be_meant_is_refused(room: Path, readout: float) -> None:
+    with pytest.raises(Das3rError, match=r"between 0 \(a global shutter\) and 1\. From milliseconds"):
+        estimate(room, readout=readout)
+
+
 def test_frames_without_a_pose_are_gone_everywhere(room: Path, demo_video, monkeypatch: pytest.MonkeyPatch) -> None:
     def oracle(
         images: np.ndarray, names: list[str], config: object, progress: object, known: Any, _: Any

@@ -22,6 +22,7 @@ from das3r_ns.frontend.geometric.bundle.departures import (
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import State, Terms, normalise_scale
@@ -57,6 +58,8 @@ def bundle_adjust(
     known_c2w_cv: Float[np.ndarray, "N 4 4"] | None = None,
     known_intrinsics: Float[np.ndarray, "N 3 3"] | None = None,
     departures: Sequence[Departure] = (),
+    times: Float[np.ndarray, " N"] | None = None,
+    readout: float | None = None,
 ) -> BundleResult:
     """Dense bundle adjustment after DROID-SLAM (Teed and Deng, NeurIPS 2021) and MegaSaM (Li et al., CVPR 2025).
 
@@ -75,8 +78,10 @@ def bundle_adjust(
         known_c2w_cv: Poses, which stay as they are but for the unit of length; only depth is sought then.
         known_intrinsics: Camera matrix of every frame in pixels of the flow, for known poses; they may differ, have two
             focals, and a principal point anywhere.
-        departures: Whether a zoom or a bent lens is looked for, where the focal is not known. What was found earlier
-            stays without.
+        departures: Whether a zoom, a bent lens (where the focal is not known) or a rolling shutter is looked for. What
+            was found earlier stays without.
+        times: When each frame was taken, in frame times of the video; None = one after the other.
+        readout: Read-out of a rolling shutter that is known, as a share of the frame time; it stays as it is.
 
     Returns:
         Poses, focal and depth samples; never a value that is not finite.
@@ -93,7 +98,7 @@ def bundle_adjust(
         if known_intrinsics is None:
             raise ValueError("bundle adjustment with known poses needs the known intrinsics too")
         return _adjust_depth(flows, static_weight, config, known_c2w_cv, known_intrinsics, on_progress)
-    coarse = sample_flows(flows, config.coarse_grid, static_weight, known_focal)
+    coarse = replace(sample_flows(flows, config.coarse_grid, static_weight, known_focal), times=times)
     world = None
     if initial is None or initial.camera_kind != "general":
         state, world = _first_solution(coarse, on_progress)
@@ -102,15 +107,22 @@ def bundle_adjust(
         grid = initial.inverse_depth
         state = _state(initial, grid)
     fine = sample_flows(flows, config.fine_grid, static_weight, known_focal)
-    fine = replace(fine, zooms=state.optics is not None)
-    if departures and known_focal is None and not fine.zooms:
+    fine = replace(fine, zooms=state.optics is not None, times=times)
+    if readout:
+        state = replace(state, optics=Optics(np.zeros(flows.num_frames), np.zeros(2), readout))
+        fixed = _solve_fine(replace(fine, zooms=False), state, grid, world)
+        assert fixed is not None  # nothing departs that could be unsure
+        return fixed
+    if known_focal is not None:
+        departures = [kind for kind in departures if kind == "rolls"]
+    if departures and not fine.zooms:
         on_progress("zoom and lens")
         shared = replace(state, inverse_depth=_resize_grid(grid, coarse.rows, coarse.columns))
         departure = departing(coarse if world is None else within(coarse, world), shared, departures)
         if departure is not None:
             on_progress("fine grid")
             samples, departed = departure
-            freed = replace(fine, zooms=samples.zooms, bends=samples.bends)
+            freed = replace(fine, zooms=samples.zooms, bends=samples.bends, rolls=samples.rolls)
             found = departed.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
             result = _solve_fine(freed, departed, found, None)
             if result is not None:
@@ -120,17 +132,20 @@ def bundle_adjust(
         replace(fine, zooms=False), replace(state, optics=None), grid, world
     )
     assert result is not None
-    if "bends" not in departures or known_focal is not None or initial is None or result.zoom is not None:
+    late = [kind for kind in departures if kind != "zooms"]
+    if not late or initial is None or result.zoom is not None:
         return result
-    return _bent(replace(fine, zooms=False), result) or result
+    return _departed(replace(fine, zooms=False), result, late) or result
 
 
-def _bent(fine: Samples, straight: BundleResult) -> BundleResult | None:
-    """The adjustment with a lens that bends so little that the fine grid alone shows it, and only once movers are out.
+def _departed(fine: Samples, straight: BundleResult, kinds: Sequence[Departure]) -> BundleResult | None:
+    """The adjustment with a lens that bends, or a shutter that rolls, so little that the fine grid alone shows it, and
+    only once movers are out.
 
     Args:
         fine: Its samples, without what moves.
-        straight: What they gave with a straight lens.
+        straight: What they gave without.
+        kinds: What is looked for.
 
     Returns:
         None where that is to stay.
@@ -138,7 +153,7 @@ def _bent(fine: Samples, straight: BundleResult) -> BundleResult | None:
     if straight.camera_kind != "general":
         return None
     grid = _resize_grid(straight.inverse_depth, fine.rows, fine.columns)
-    departure = departing(fine, _state(straight, grid), ("bends",), SMALLEST_KNOWN)
+    departure = departing(fine, _state(straight, grid), kinds, SMALLEST_KNOWN)
     if departure is None:
         return None
     samples, state = departure
@@ -193,7 +208,8 @@ def _solve_fine(
     state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
     information, focal_std = information_of(solver, state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
-    if (fine.zooms or fine.bends) and (recognition.kind != "general" or not is_sure(solver, state, robust, smallest)):
+    departs = fine.zooms or fine.bends or fine.rolls
+    if departs and (recognition.kind != "general" or not is_sure(solver, state, robust, smallest)):
         return None
     return _result(fine, recognition, focal_std)
 
@@ -252,4 +268,5 @@ def _result(samples: Samples, found: Recognition, focal_std: float) -> BundleRes
         messages=[*messages_of(samples, state), *found.messages],
         zoom=np.exp(optics.zoom) if samples.zooms and optics is not None else None,
         bend=bend,
+        readout=(optics.readout or None) if optics is not None else None,
     )

@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.first_cameras import rotations_only
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.bundle.worlds import support
 from das3r_ns.frontend.weighted_median import weighted_median
@@ -67,8 +68,8 @@ def recognise(
         equal poses, the same sphere. Otherwise the full solution.
     """
     unit = samples.unit
-    if samples.bends and state.optics is not None:
-        samples = replace(samples.straightened(state.optics), bends=False)
+    if state.optics is not None and (samples.bends or state.optics.readout):
+        samples = replace(Solver(samples).seen(state), bends=False, rolls=False)
     # Also where the focal is known, for a slightly wrong one would show a parallax that is not there.
     turned, turned_residual = rotations_only(replace(samples, known_focal=None), state.focal, focal_too=True)
     weight = samples.weights * (residual >= 0)

@@ -1,8 +1,10 @@
-"""Whether a video zooms or its lens bends: found by letting go of what one shared pinhole holds, and asking what for.
+"""Whether a video zooms, its lens bends or its shutter rolls: found by letting go of what one
+shared pinhole holds, and asking what for.
 
-A solution with a focal for every frame, or with a bent lens, always explains the flow better than one without. It is
-taken where it explains much more, where what it finds is large, and where the flow says how large. Where it cannot
-tell (a slow zoom from driving ahead, a bend from turning on the spot) the shared straight camera stays.
+A solution with a focal for every frame, with a bent lens or a read-out always explains the flow better than one
+without. It is taken where it explains much more, where what it finds is large, and where the flow says how large. Where
+it cannot tell (a slow zoom from driving ahead, a bend from turning on the spot, a read-out from a path without shakes)
+the shared straight camera with a global shutter stays.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.optics import SHARED
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.bundle.uncertainty import optics_error
 
-Departure = Literal["zooms", "bends"]
+Departure = Literal["zooms", "bends", "rolls"]
 """The fields of the samples that let it go."""
 
 SEEDS = 4
@@ -42,6 +44,9 @@ SMALLEST = 0.06
 SMALLEST_KNOWN = 0.04
 """The same on a fine grid, where it is known what moves. Clips of straight lenses come to 0.045 there, but that takes
 away less than half of :data:`TAKEN`."""
+
+SMALLEST_READOUT = 0.15
+"""How large a read-out must be, as a share of the frame time."""
 
 SURE = 2.0
 """Standard errors that it must be large."""
@@ -70,10 +75,10 @@ def departing(
     best: tuple[Samples, State] | None = None
     best_cost = (1.0 - TAKEN) * _cost(shared, state)
     for kind in kinds:
-        freed = replace(samples, zooms=kind == "zooms", bends=kind == "bends")
+        freed = replace(samples, zooms=kind == "zooms", bends=kind == "bends", rolls=kind == "rolls")
         solver = Solver(freed)
         trial, _, after = solver.optimise(state, robust, TERMS, STEPS)
-        if after > (1.0 - PROMISING) * cost or size(freed, trial) < smallest / 2:
+        if after > (1.0 - PROMISING) * cost or size(freed, trial) < least(freed, smallest) / 2:
             continue
         for start in [trial, *(_solutions(freed) if freed.zooms else ())]:
             found, _, scale = anneal(solver, start, ((3.0, 1.5, 12), (2.5, 1.0, 12)), TERMS)
@@ -95,10 +100,17 @@ def _solutions(samples: Samples) -> list[State]:
     return [grow(samples, seed, turned) for seed in seeds[:SEEDS]]
 
 
+def least(samples: Samples, smallest: float) -> float:
+    """How large the departure must be."""
+    return SMALLEST_READOUT if samples.rolls else smallest
+
+
 def size(samples: Samples, state: State) -> float:
-    """Range of log focal over the video, or log growth of the picture's corner, whichever is free."""
+    """Range of log focal over the video, log growth of the picture's corner, or read-out, whichever is free."""
     if state.optics is None:
         return 0.0
+    if samples.rolls:
+        return abs(state.optics.readout)
     return float(np.ptp(state.optics.zoom)) if samples.zooms else abs(float(_corner(samples) @ state.optics.bend))
 
 
@@ -108,16 +120,18 @@ def is_sure(solver: Solver, state: State, robust: Robust, smallest: float = SMAL
     if optics is None:
         return False
     error = optics_error(solver, state, robust, _direction(samples, optics))
-    return size(samples, state) > max(smallest, SURE * error)
+    return size(samples, state) > max(least(samples, smallest), SURE * error)
 
 
 def _direction(samples: Samples, optics: Optics) -> Float[np.ndarray, " O"]:
     """What :func:`size` adds up of the unknowns of the optics."""
-    out = np.zeros(samples.num_frames + 2)
-    if samples.zooms:
+    out = np.zeros(samples.num_frames + SHARED)
+    if samples.rolls:
+        out[-1] = 1.0
+    elif samples.zooms:
         out[optics.zoom.argmax()], out[optics.zoom.argmin()] = 1.0, -1.0
     else:
-        out[-2:] = _corner(samples)
+        out[-SHARED:-1] = _corner(samples)
     return out
 
 
@@ -132,7 +146,7 @@ def normalised(state: State) -> State:
     if state.optics is None:
         return state
     mean = float(state.optics.zoom.mean())
-    return replace(state, focal=state.focal * np.exp(mean), optics=Optics(state.optics.zoom - mean, state.optics.bend))
+    return replace(state, focal=state.focal * np.exp(mean), optics=replace(state.optics, zoom=state.optics.zoom - mean))
 
 
 def messages_of(samples: Samples, state: State) -> list[str]:

@@ -39,6 +39,10 @@ class Samples:
     """Whether every frame may have a focal of its own."""
     bends: bool = False
     """Whether the lens may bend what is straight."""
+    rolls: bool = False
+    """Whether the rows of a frame may have been read one after the other."""
+    times: Float[np.ndarray, " N"] | None = None
+    """When each frame was taken, in frame times of the video; None = one after the other."""
 
     @property
     def num_frames(self) -> int:
@@ -79,6 +83,7 @@ class Samples:
         return replace(
             self,
             points=self.points[frames],
+            times=None if self.times is None else self.times[frames],
             sources=number[self.sources[keep]],
             sinks=number[self.sinks[keep]],
             targets=self.targets[keep],

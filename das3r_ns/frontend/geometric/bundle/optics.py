@@ -1,4 +1,5 @@
-"""How the pictures of a video depart from the one pinhole camera of the bundle adjustment: zoom and a lens that bends.
+"""How the pictures of a video depart from the one pinhole camera of the bundle adjustment: zoom, a lens that bends, and
+a shutter that reads row after row (what that does to a picture is in ``rolling``, for it takes the cameras' motion).
 
 The solver knows one pinhole, K. What a frame shows at u it takes to where K would show it, first straightened, then
 zoomed:
@@ -11,7 +12,7 @@ they do not change with it: k1 = b1 (f / R)^2, k2 = b2 (f / R)^4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -25,6 +26,12 @@ ZOOM_SIGMA = 0.5
 BEND_SIGMA = (0.3, 0.1)
 """Widths of the priors on b1 and b2. An action camera has about -0.2 and 0.03."""
 
+READOUT_SIGMA = 0.5
+"""Width of the prior on the read-out, a share of the frame time: telephones take 0.3 to 1 of it, a global shutter 0."""
+
+SHARED = 3
+"""Unknowns that all frames share, the last ones: b1, b2 and the read-out."""
+
 STEEPEST = 0.05
 """How slowly the picture may grow with the distance from its centre, at least: where the model would fold it over."""
 
@@ -34,12 +41,14 @@ NEWTON_STEPS = 10
 
 @dataclass(frozen=True)
 class Optics:
-    """Zoom of every frame, and the bend of the lens."""
+    """Zoom of every frame, the bend of the lens, and the read-out of the shutter."""
 
     zoom: Float[np.ndarray, " N"]
     """Log of the focal over the shared one."""
     bend: Float[np.ndarray, " 2"]
     """b1 and b2."""
+    readout: float = 0.0
+    """Share of the frame time from the first row to the last one; below 0 where the last one comes first."""
 
     @classmethod
     def none(cls, count: int) -> Optics:
@@ -56,13 +65,13 @@ class Optics:
 
     @property
     def unknowns(self) -> Float[np.ndarray, " O"]:
-        """Zoom of every frame, then the bend."""
-        return np.concatenate([self.zoom, self.bend])
+        """Zoom of every frame, the bend, the read-out."""
+        return np.concatenate([self.zoom, self.bend, [self.readout]])
 
     def moved(self, step: Float[np.ndarray, " O"]) -> Optics:
         """After a step of the unknowns."""
-        zoom, bend = np.split(self.unknowns + step, [-2])
-        return Optics(zoom, bend)
+        zoom, shared = np.split(self.unknowns + step, [-SHARED])
+        return Optics(zoom, shared[:2], float(np.clip(shared[2], -1.0, 1.0)))
 
     def coefficients(self, focal: float, centre: Float[np.ndarray, " 2"]) -> tuple[float, float]:
         """OpenCV's k1 and k2 for a focal in pixels."""
@@ -71,7 +80,7 @@ class Optics:
 
     def of(self, frames: np.ndarray) -> Optics:
         """Of some frames."""
-        return Optics(self.zoom[frames], self.bend)
+        return replace(self, zoom=self.zoom[frames])
 
     def straightened(
         self, points: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
@@ -134,8 +143,9 @@ class Optics:
 
 
 def prior(count: int) -> Float[np.ndarray, "O O"]:
-    """Information of the priors on the unknowns of :class:`Optics`: a zoom is smooth, a bend is not large."""
-    out = np.diag(np.concatenate([np.zeros(count), np.array(BEND_SIGMA) ** -2.0]))
+    """Information of the priors on the unknowns of :class:`Optics`: a zoom is smooth, a bend is not
+    large, nor is a read-out."""
+    out = np.diag(np.concatenate([np.zeros(count), np.array([*BEND_SIGMA, READOUT_SIGMA]) ** -2.0]))
     change = np.diff(np.eye(count), axis=0) / ZOOM_STEP
     out[:count, :count] = change.T @ change + (count * ZOOM_SIGMA) ** -2.0
     return out

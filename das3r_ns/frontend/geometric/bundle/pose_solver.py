@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Int
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
+from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.steps import adjoints, damped_step
 from das3r_ns.frontend.weighted_median import weighted_median
@@ -68,7 +69,8 @@ class Solver:
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
         self.workers = workers() if self.weights.size > THREADS_PAY else 1
-        self._seen: tuple[Optics, Samples] | None = None
+        self._seen: tuple[Optics | State, Samples] | None = None
+        self._rolled: tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "E K 2"]] | None = None
 
     def map_frames(self, function: Callable[[int], T]) -> list[T]:
         """``function(frame)`` of every frame, on a few threads (the kernels release the interpreter lock)."""
@@ -82,9 +84,32 @@ class Solver:
         """The samples as the one pinhole of the state shows them."""
         if state.optics is None:
             return self.samples
-        if self._seen is None or self._seen[0] is not state.optics:
-            self._seen = (state.optics, self.samples.straightened(state.optics))
+        rolls = self.samples.rolls or state.optics.readout != 0.0
+        key = state if rolls else state.optics
+        if self._seen is None or self._seen[0] is not key:
+            straight = self.samples.straightened(state.optics)
+            self._seen = (key, self._levelled(straight, state, state.optics.readout) if rolls else straight)
         return self._seen[1]
+
+    def _levelled(self, straight: Samples, state: State, readout: float) -> Samples:
+        """The samples as the camera of each frame's middle row sees them; keeps their slopes for the read-out."""
+        s, filmed = straight, self.samples
+        times = np.arange(float(s.num_frames)) if s.times is None else s.times
+        motion = row_motion(geo.invert_rigid(state.w2c), times)
+        moments, target_moments = (p[..., 1] / s.height - 0.5 for p in (filmed.points, filmed.targets))
+        points, slopes = levelled(s.points, moments, state.inverse_depth, motion, readout, state.focal, s.centre)
+        relative = self.relative_poses(state)
+
+        def one(i: int) -> tuple[Float[np.ndarray, "M K 2"], Float[np.ndarray, "M K 2"]]:
+            e = self.edges[i]
+            rays = np.concatenate([(points[i] - s.centre) / state.focal, np.ones((len(points[i]), 1))], axis=1)
+            z = relative[e, 2, :3] @ rays.T + relative[e, 2, 3:] * state.inverse_depth[i]
+            there = state.inverse_depth[i] / np.maximum(z, kernels.MIN_Z)
+            return levelled(s.targets[e], target_moments[e], there, motion[s.sinks[e]], readout, state.focal, s.centre)
+
+        moved = self.map_frames(one)
+        self._rolled = slopes, np.concatenate([m[1] for m in moved])
+        return replace(s, points=points, targets=np.concatenate([m[0] for m in moved]))
 
     def relative_poses(self, state: State) -> Float[np.ndarray, "E 4 4"]:
         """T_ij of every edge."""
@@ -130,7 +155,11 @@ class Solver:
         if state.optics is None:
             return np.empty((*s.points.shape, 0), np.float32), np.empty((*s.targets.shape, 0), np.float32)
         frames = np.arange(s.num_frames)
-        return state.optics.slopes(s.points, frames, s.centre), state.optics.slopes(s.targets, s.sinks, s.centre)
+        of_points = state.optics.slopes(s.points, frames, s.centre)
+        of_targets = state.optics.slopes(s.targets, s.sinks, s.centre)
+        if not self.samples.rolls or self._rolled is None:
+            return _with_column(of_points, None), _with_column(of_targets, None)
+        return _with_column(of_points, self._rolled[0]), _with_column(of_targets, self._rolled[1])
 
     def smoothed(
         self, inverse_depth: Float[np.ndarray, "N K"], information: Float[np.ndarray, "N K"]
@@ -199,8 +228,8 @@ class Solver:
             index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), self.focal_place)
             if state.optics is not None:
                 zoom = self.focal_place + 1 + poses
-                bend = np.broadcast_to(self.focal_place + 1 + s.num_frames + np.arange(2), (len(poses), 2))
-                index = np.concatenate([index, np.column_stack([zoom, bend]).ravel()])
+                shared = np.broadcast_to(self.focal_place + 1 + s.num_frames + np.arange(SHARED), (len(poses), SHARED))
+                index = np.concatenate([index, np.column_stack([zoom, shared]).ravel()])
             return FrameEquations(cross, depth_hessian, depth_gradient, reduced, gradient, index)
 
         return self.map_frames(eliminate), prior, target
@@ -237,7 +266,8 @@ class Solver:
         if state.optics is None:
             return free
         zooms = np.zeros(s.num_frames, dtype=bool) if terms.held is None else terms.held
-        return np.concatenate([free, s.zooms & ~zooms, np.full(2, s.bends and terms.focal)])
+        shared = np.array([s.bends, s.bends, s.rolls]) & terms.focal
+        return np.concatenate([free, s.zooms & ~zooms, shared])
 
     def optimise(
         self, state: State, robust: Robust, terms: Terms, iterations: int, tolerance: float = 1e-4
@@ -250,7 +280,7 @@ class Solver:
         residual = self.residuals(state)
         cost = self.cost(residual, robust)
         damping = 1e-4
-        if state.optics is None and (self.samples.zooms or self.samples.bends):
+        if state.optics is None and (self.samples.zooms or self.samples.bends or self.samples.rolls):
             state = replace(state, optics=Optics.none(self.samples.num_frames))
         free = self.free(state, terms)
         for _ in range(iterations):
@@ -304,3 +334,9 @@ class Solver:
             focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
         optics = None if state.optics is None else state.optics.moved(step[self.focal_place + 1 :])
         return State(w2c, inverse_depth, focal, state.lens, optics)
+
+
+def _with_column(slopes: Float[np.ndarray, "M K 2 P"], more: Float[np.ndarray, "M K 2"] | None) -> np.ndarray:
+    """Slopes for one unknown more, the last; None = nothing depends on it."""
+    column = np.zeros_like(slopes[..., 0]) if more is None else more
+    return np.concatenate([slopes, column[..., None]], axis=-1)

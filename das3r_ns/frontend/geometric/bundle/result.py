@@ -49,6 +49,9 @@ class BundleResult:
     bend: tuple[float, float] | None = None
     """OpenCV's k1 and k2 of a lens that bends. ``points`` are those of the pictures as filmed; all else fits them once
     they are straightened."""
+    readout: float | None = None
+    """Share of the frame time from the first row to the last one, where the rows are read one after the other. All
+    else fits pictures of which every row is as the middle one sees it."""
     unit: float = 1.0
     """Length of 1 of this result in units of the known cameras."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.frontend.geometric.bundle.optics import SHARED
 from das3r_ns.frontend.geometric.bundle.pose_solver import CORRELATED, FrameEquations, Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.bundle.steps import solve_positive
@@ -25,7 +26,7 @@ def information_of(solver: Solver, state: State, robust: Robust) -> tuple[Float[
     direction = np.zeros(len(solver.free(state, terms)))
     direction[solver.focal_place] = 1.0
     if state.optics is not None:  # the mean zoom and the focal are one
-        direction[solver.focal_place + 1 : -2] = 1.0 / solver.samples.num_frames
+        direction[solver.focal_place + 1 : -SHARED] = 1.0 / solver.samples.num_frames
     return depth_information, _error(solver, frames, state, replace(terms, focal_prior=False), direction)
 
 
