@@ -23,6 +23,7 @@ from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge, 
 from das3r_ns.frontend.known.registered import hold
 from das3r_ns.frontend.undistorted import UndistortedClip, resized
 from das3r_ns.frontend.verdict import Verdict, judge, signs_of
+from das3r_ns.frontend.windows import AT_ONCE
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -319,7 +320,7 @@ def _estimate(
             fixed = lens.at(size).undistorted_picture(known.fixed.astype(np.float32)) >= 0.5
             known = dataclasses.replace(known, fixed=fixed)
     if config.readout and shutter is None and estimate.shutter is None:
-        progress.say(f"--readout is not used: the front end {choice.name} takes every shutter for a global one.")
+        progress.say(f"--readout is not used: only 'geometric' looks at it, in {AT_ONCE} frames at most.")
     if shutter is not None:
         estimate = dataclasses.replace(estimate, shutter=shutter)
     elif estimate.shutter is not None:  # likewise

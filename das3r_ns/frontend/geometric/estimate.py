@@ -15,10 +15,10 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
-from das3r_ns.frontend.geometric.bundle.rolling import row_motion
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.flow import dis_flow
+from das3r_ns.frontend.geometric.level import close_in_time, known_of_level, levelled, shutter_of
 from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
 from das3r_ns.frontend.geometric.long.windows import Bends, FullSize, estimate_in_windows
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
@@ -37,7 +37,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
-from das3r_ns.scene.shutter import Shutter, rolling_message
+from das3r_ns.scene.shutter import rolling_message
 
 if TYPE_CHECKING:
     import torch
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 FLOW_LONG_SIDE = 427
 """Longer side, in pixels, at which optical flow is computed: DAVIS's 854 halved, where its cost and its blunders are
 both small. Cameras are solved and motion is judged at this size; depth and masks then follow the picture's edges."""
-
-CLOSE = 2.0
-"""Frame times between frames that are used from which no rolling shutter is looked for."""
 
 STRIDES = (1, 2, 4, 8, 16)
 """Distances in frames between which flow is computed: the short ones show what moves, the long ones have parallax."""
@@ -72,7 +69,8 @@ def estimate(
     pass is enough. A last adjustment on points makes them exact to a fraction of a pixel of the video, where matches
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
     shows. A lens that bends is found with the first cameras, or with the second where movers hide it from those; then
-    all begins anew with the pictures of a pinhole. Known cameras stay as they are, in their own unit of length.
+    all begins anew with the pictures of a pinhole, or likewise with level pictures where the shutter rolls (not looked
+    for in windows). Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -89,6 +87,7 @@ def estimate(
     known = known or Known()
     if len(images) <= AT_ONCE:
         return _estimate_at_once(images, names, config, progress, known, full_size)
+    known = replace(known, readout=0.0)
     try:
         return estimate_in_windows(_estimate_at_once, images, names, config, progress, known, full_size)
     except Bends as bends:
@@ -121,7 +120,9 @@ def _estimate_at_once(
     cameras = known.bundle_settings(flow_size)
     cameras |= {"times": known.times, "readout": known.readout}
     world = known.fixed_weight(flow_size, count)
-    departures = _looked_for(known)
+    departures: list[Departure] = ["zooms"] if known.undistorted else ["zooms", "bends"]
+    if known.readout is None and close_in_time(known):
+        departures.append("rolls")
     stays = known.static_weight(flow_size, count)
     with progress.stage("Cameras"):
         first = bundle_adjust(flows, stays, departures=departures, **cameras)
@@ -235,14 +236,6 @@ def _of_pinhole(
     return replace(scene, lens=lens)
 
 
-def _looked_for(known: Known) -> list[Departure]:
-    """What the bundle adjustment is to look for besides one shared pinhole."""
-    looked_for: list[Departure] = ["zooms"] if known.undistorted else ["zooms", "bends"]
-    # Frames far apart do not show how the camera moved while one was read.
-    close = known.times is None or float(np.median(np.diff(known.times))) < CLOSE
-    return [*looked_for, "rolls"] if known.readout is None and close else looked_for
-
-
 def _levelled(
     rolled: BundleResult,
     images: UInt8[np.ndarray, "N H W 3"],
@@ -250,7 +243,7 @@ def _levelled(
     config: FrontEndConfig,
     progress: Progress,
     known: Known,
-    full_size: Callable[[], Iterator[UInt8[np.ndarray, "H W 3"]]] | None,
+    full_size: FullSize | None,
 ) -> SceneEstimate:
     """The estimate of the pictures that a global shutter would have taken.
 
@@ -258,30 +251,16 @@ def _levelled(
         rolled: The cameras with the rolling shutter.
         images: As of :func:`estimate`, like all else.
     """
-    assert rolled.readout is not None
-    count = len(images)
-    times = np.arange(float(count)) if known.times is None else known.times
-    motion = row_motion(rolled.c2w_cv, times)
-    # In depths of the middle of what each frame shows: see scene/shutter.py.
-    motion[..., :3] *= np.median(rolled.inverse_depth, axis=(1, 2))[:, None, None]
-    matrix = rolled.frame_intrinsics[0]
-    shutter = Shutter(rolled.readout, (rolled.width / (2 * matrix[0, 0]), rolled.height / (2 * matrix[1, 1])), motion)
+    shutter = shutter_of(rolled, known.times)
     progress.say(rolling_message(shutter, found=known.readout is None))
 
     def level_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         for number, image in enumerate(iter(images) if full_size is None else full_size()):
             yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
 
-    def level(pictures: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-        return np.stack([shutter.level_picture(one, i, interpolation) for i, one in enumerate(pictures)])
-
-    masks = None if known.masks is None else level(known.masks)
-    fixed = known.fixed
-    if fixed is not None:
-        fixed = (level(np.repeat(fixed[None].astype(np.float32), count, axis=0)) >= 0.5).any(axis=0)
-    known = replace(known, masks=masks, fixed=fixed, readout=0.0)
-    scene = estimate(level(images, cv2.INTER_CUBIC), names, config, progress, known, level_full_size)
-    return replace(scene, shutter=shutter, fixed=fixed)
+    level, known = levelled(shutter, images, cv2.INTER_CUBIC), known_of_level(known, shutter)
+    scene = estimate(level, names, config, progress, known, level_full_size)
+    return replace(scene, shutter=shutter, fixed=known.fixed)
 
 
 def _with_stereo(

@@ -103,6 +103,7 @@ class Known:
             masks=None if self.masks is None else self.masks[part],
             intrinsics=None if self.intrinsics is None else self.intrinsics[part],
             c2w_cv=c2w_cv,
+            times=None if self.times is None else self.times[part],
         )
 
     def scaled_intrinsics(self, size: tuple[int, int]) -> Float[np.ndarray, "N 3 3"]:

@@ -1,0 +1,54 @@
+"""From the cameras of a rolling shutter to level pictures, as a global shutter would have taken them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
+from das3r_ns.frontend.geometric.bundle.rolling import row_motion
+from das3r_ns.frontend.known.knowledge import Known
+from das3r_ns.scene.shutter import Shutter
+
+CLOSE = 2.0
+"""Frame times between frames that are used from which no rolling shutter is looked for: those far apart do not show how
+the camera moved while one was read."""
+
+
+def close_in_time(known: Known) -> bool:
+    """Whether the frames follow each other closely enough to look for a rolling shutter."""
+    return known.times is None or float(np.median(np.diff(known.times))) < CLOSE
+
+
+def shutter_of(rolled: BundleResult, times: Float[np.ndarray, " N"] | None) -> Shutter:
+    """The shutter by the cameras that were found with it.
+
+    Args:
+        rolled: Its read-out is known.
+        times: When each frame was taken, in frame times of the video; None = one after the other.
+    """
+    assert rolled.readout is not None
+    motion = row_motion(rolled.c2w_cv, np.arange(float(len(rolled.c2w_cv))) if times is None else times)
+    # In depths of the middle of what each frame shows: see scene/shutter.py.
+    motion[..., :3] *= np.median(rolled.inverse_depth, axis=(1, 2))[:, None, None]
+    matrix = rolled.frame_intrinsics[0]
+    view = (rolled.width / (2 * matrix[0, 0]), rolled.height / (2 * matrix[1, 1]))
+    return Shutter(rolled.readout, view, motion)
+
+
+def levelled(shutter: Shutter, pictures: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+    """All frames made level."""
+    return np.stack([shutter.level_picture(one, i, interpolation) for i, one in enumerate(pictures)])
+
+
+def known_of_level(known: Known, shutter: Shutter) -> Known:
+    """What is known of the level pictures; what is fixed to the camera is no more at one place, and grows a little."""
+    fixed, masks = known.fixed, known.masks
+    if fixed is not None:
+        every = np.repeat(fixed[None].astype(np.float32), len(shutter.motion), axis=0)
+        fixed = (levelled(shutter, every) >= 0.5).any(axis=0)
+    masks = None if masks is None else levelled(shutter, masks)
+    return replace(known, masks=masks, fixed=fixed, readout=0.0)
