@@ -15,6 +15,7 @@ from das3r_ns.batch.config import STEPS, StepName
 from das3r_ns.batch.look import Look
 from das3r_ns.batch.videos import OPTIONS, Video
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.windows import AT_ONCE, WINDOW
 from das3r_ns.presets import read_preset
 
 PYTHON, TARGET = "{python}", "{target}"
@@ -158,10 +159,16 @@ def needs(name: StepName, look: Look, cpus: int, gpus: int, memory_gb: float | N
         gpus: For what runs on a GPU: 1, or 0 where there is none.
         memory_gb: What the user has said, if anything.
     """
-    pixels = look.frames * look.working_size[0] * look.working_size[1]
+    frame = look.working_size[0] * look.working_size[1]
+    pixels = look.frames * frame
+    at_once = WINDOW * frame if look.front_end == "geometric" and look.frames > AT_ONCE else pixels
     full = look.size[0] * look.size[1]
     # Fitted from above to what das3r bench and benchmarks/reach.py have measured (docs/results.md).
-    likely = 600 * MB + 200 * pixels + 96 * full if name == "masks" else 900 * MB + 100 * pixels + 160 * full
+    # Of the windows of a long video their pictures, depth, confidence and dynamic probability stay, twice for a moment.
+    kept = 20 * (pixels - at_once)
+    likely = 900 * MB + 100 * pixels + 160 * full
+    if name == "masks":
+        likely = 600 * MB + 200 * at_once + kept + 96 * full
     memory = likely if memory_gb is None else memory_gb * 1000 * MB
     on_gpu = gpus if name != "masks" or look.front_end == "monst3r" else 0
     return Needs(cpus, on_gpu, int(memory))
