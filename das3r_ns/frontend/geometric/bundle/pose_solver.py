@@ -42,7 +42,7 @@ FOCAL_SIGMA = 0.4
 """Width of the prior on log focal."""
 
 THREADS_PAY = 50_000
-"""Residuals below which starting threads costs more than they save."""
+"""Residuals for each further thread: with fewer, handing the work over costs more than it saves."""
 
 T = TypeVar("T")
 
@@ -68,17 +68,19 @@ class Solver:
         self.samples = samples
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
-        self.workers = workers() if self.weights.size > THREADS_PAY else 1
+        threads = min(workers(), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
+        self.shares = np.array_split(np.arange(samples.num_frames), threads)
+        # Kept, for a step asks for it five times. The threads end with the solver.
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._seen: tuple[Optics | State, Samples] | None = None
         self._rolled: tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "E K 2"]] | None = None
 
     def map_frames(self, function: Callable[[int], T]) -> list[T]:
         """``function(frame)`` of every frame, on a few threads (the kernels release the interpreter lock)."""
-        frames = range(self.samples.num_frames)
-        if self.workers == 1:
-            return [function(i) for i in frames]
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(function, frames))
+        if self.pool is None:
+            return [function(i) for i in range(self.samples.num_frames)]
+        found = self.pool.map(lambda share: [function(int(i)) for i in share], self.shares)
+        return [one for share in found for one in share]
 
     def seen(self, state: State) -> Samples:
         """The samples as the one pinhole of the state shows them."""

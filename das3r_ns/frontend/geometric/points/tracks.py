@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from das3r_ns.frontend.geometric.points.patch_kernels import RADIUS, align_patch
 from das3r_ns.frontend.geometric.points.pyramids import Pyramids, sample_map
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.scene import geometry as geo
+from das3r_ns.workers import workers
 
 GRID = 32
 """Cells along the longer side of the picture, each of which has one point in every frame."""
@@ -50,7 +50,6 @@ FALLBACK = 0.01
 TRUSTED = 0.1
 """Trust (see ``Tracks.trust``) from which a point is worth looking for."""
 
-WORKERS = min(os.cpu_count() or 1, 4)
 
 NOWHERE = -1e6
 """Image coordinate of what is not to be looked for."""
@@ -240,7 +239,7 @@ def find_again(
         tracks.correlation[e, better] = correlation[better]
         on_pair()
 
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(workers()) as pool:
         list(pool.map(one, range(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted).tolist()))
 
 
