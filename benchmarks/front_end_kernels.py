@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,15 @@ from das3r_ns.frontend.geometric.torch_kernels.depth import inverse_depth_from_f
 from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.points import fused_points
+from das3r_ns.workers import workers
 
 SIZES = ((512, 288), (960, 540))
 FLOWS = 8
 """Flows that the depth of a frame is found from."""
+
+MAX_POINTS = 1_000_000
+"""Most seed points."""
 
 
 @dataclass
@@ -124,7 +130,8 @@ def _both(run: Run, device: torch.device, frames: int) -> dict[str, Any]:
     (there, cpu_ms), (here, ms) = (_timed(run, where, frames) for where in (None, device))
     apart = {}
     for name, known in there.items():
-        difference = np.abs(here[name] - known) / max(float(np.quantile(np.abs(known), 0.99)), 1e-12)
+        size = float(np.quantile(np.abs(known), 0.99)) or float(np.abs(known).max()) or 1.0
+        difference = np.abs(here[name] - known) / size
         apart[name] = {"most": float(difference.max()), "share_above_1e-3": float((difference > 1e-3).mean())}
     return {"cpu_ms": cpu_ms, "ms": ms, "apart": apart}
 
@@ -186,9 +193,10 @@ def _from_flows(scene: Scene) -> Run:
         kernel = dense_depth_kernels.inverse_depth_from_flows
         if device is not None:
             kernel = on_device(inverse_depth_from_flows, device)
-        with dense_depth.ThreadPoolExecutor(max_workers=dense_depth.workers()) as pool:
-            solved = pool.map(lambda _: kernel(*as_they_come, *poses, float(focal), (1e-3, 50.0)), range(frames))
-            inverse_depth, information, loss = next(iter(solved))
+        with ThreadPoolExecutor(max_workers=workers() if device is None else 1) as pool:
+            over = pool.map if device is None else map
+            solved = list(over(lambda _: kernel(*as_they_come, *poses, float(focal), (1e-3, 50.0)), range(frames)))
+        inverse_depth, information, loss = solved[0]
         return {"inverse_depth": inverse_depth, "information": information, "loss": loss}
 
     return run
@@ -238,12 +246,32 @@ def with_numba(frames: Path, copy: Path, estimate: SceneEstimate) -> dict[str, A
     return {"front_end_numba_s": other.provenance["seconds"], "front_ends_apart": apart}
 
 
+def _fusion(scene: Scene) -> Run:
+    """Seed points fused from all frames; what is compared is how many there are, and where they are on the whole."""
+    confidence = np.full(scene.depth.shape, 0.8, np.float32)
+    estimate = SceneEstimate(
+        frame_names=[str(i) for i in range(len(scene.images))],
+        c2w_cv=scene.c2w_cv,
+        intrinsics=scene.intrinsics,
+        depth=scene.depth,
+        confidence=confidence,
+        dynamic_probability=np.zeros_like(confidence),
+    )
+
+    def run(device: torch.device | None) -> dict[str, np.ndarray]:
+        points = fused_points(estimate, scene.images, range(len(scene.images)), MAX_POINTS, device=device)
+        return {"number": np.array([len(points.xyz)]), "middle": np.quantile(points.xyz, (0.1, 0.5, 0.9), axis=0)}
+
+    return run
+
+
 KERNELS: dict[str, Callable[[Scene], Run]] = {
     "stereo": _stereo,
     "agree and fill": _filling,
     "depth from flows": _from_flows,
     "look behind": _behind,
     "gone elsewhere": _gone,
+    "fusion of points": _fusion,
 }
 
 if __name__ == "__main__":

@@ -221,7 +221,9 @@ class Das3rVideoDataParser(DataParser):
 
     def _points(self, train: list[int], transform: Float[Tensor, "3 4"], scale: float) -> dict[str, Tensor]:
         from das3r_ns.data.seed_points import SeedSettings, seed_points
+        from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device
 
+        front_end = self.config.front_end
         points = seed_points(
             self.prepared.estimate,
             self._fingerprint,
@@ -229,6 +231,7 @@ class Das3rVideoDataParser(DataParser):
             self.prepared.image_paths,
             train,
             SeedSettings(self.config.seeds, self.config.max_points, self.config.keep_dynamic_points),
+            dense_device(front_end.device, front_end.kernels),
         )
         xyz = (torch.from_numpy(points.xyz).double() @ transform[:, :3].T + transform[:, 3]) * scale
         metadata = {

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.points import SeedPoints, fused_points, per_pixel_points
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ def seed_points(
     image_filenames: Sequence[Path],
     frames: Sequence[int],
     settings: SeedSettings,
+    device: torch.device | None = None,
 ) -> SeedPoints:
     """Seed points, computed at the first call and read back afterwards.
 
@@ -46,6 +50,7 @@ def seed_points(
         image_filenames: Frames at the working resolution, one for each frame of the estimate.
         frames: The frames that train.
         settings: How to make them.
+        device: Where to fuse them in torch; None = compiled by numba, on the CPU.
 
     Raises:
         Das3rError: The folder cannot be written, or (almost) nothing in the video is static.
@@ -58,7 +63,7 @@ def seed_points(
     if settings.seeds == "paper":
         points = per_pixel_points(estimate, images, frames, settings.max_points)
     else:
-        points = fused_points(estimate, images, frames, settings.max_points, settings.keep_dynamic)
+        points = fused_points(estimate, images, frames, settings.max_points, settings.keep_dynamic, device)
     if len(points.xyz) < 100:
         raise Das3rError(
             f"Almost every pixel of the {len(frames)} training frames was taken for something that moves, so there is "

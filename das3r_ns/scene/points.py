@@ -8,9 +8,10 @@ Two ways to seed. ``fused`` (this project's): a surface that many frames see bec
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from das3r_ns.scene.estimate import SceneEstimate, depth_tolerance
 from das3r_ns.scene.geometry import invert_rigid, pixel_centres, transform_points, unproject
 from das3r_ns.scene.points_kernels import observe_known, observe_new
+
+if TYPE_CHECKING:
+    import torch
 
 MEASURED = 0.1
 """Depth of at least this confidence counts as measured; below it is a smooth guess."""
@@ -53,6 +57,7 @@ def fused_points(
     frames: Sequence[int],
     max_points: int,
     keep_dynamic: bool = False,
+    device: torch.device | None = None,
 ) -> SeedPoints:
     """Fuse the depth of many frames by multi-view consensus.
 
@@ -68,20 +73,25 @@ def fused_points(
         frames: The frames to use, e.g. those of the training split.
         max_points: Most points to return.
         keep_dynamic: Also seed, sparsely, from pixels that move (with their low staticness).
+        device: Where to work in torch; None = compiled by numba, on the CPU.
 
     Returns:
         At most ``max_points`` points; ``pixel`` is None.
     """
     guess_spacing = SPARSE if estimate.camera_kind == "general" else 1.0
     views = [_View.of(estimate, images, frame) for frame in frames]
-    passes = [(view, view.stays & view.measured, 1.0) for view in views]
+    passes: list[tuple[Any, Any, float]] = [(view, view.stays & view.measured, 1.0) for view in views]
     passes += [(view, view.stays & ~view.measured, guess_spacing) for view in views]
     if keep_dynamic:
         passes += [(view, view.moves, SPARSE) for view in views]
 
-    def fuse(cell: float) -> tuple[_Cloud, int]:
+    new_cloud: Callable[[int], Any] = _Cloud
+    if device is not None:
+        new_cloud, passes = _in_torch(passes, device)
+
+    def fuse(cell: float) -> tuple[Any, int]:
         """The cloud at this spacing, and how many passes the budget has room for."""
-        cloud = _Cloud(max_points)
+        cloud = new_cloud(max_points)
         fitting = itertools.takewhile(lambda each: cloud.add(each[0], each[1], cell * each[2]), passes)
         return cloud, sum(1 for _ in fitting)
 
@@ -95,7 +105,7 @@ def fused_points(
     while True:
         cloud, done = fuse(cell)
         if done == len(passes):
-            return cloud.points(drop_contradicted=not keep_dynamic)
+            return _as_seeds(*cloud.arrays(), drop_contradicted=not keep_dynamic)
         cell *= float(np.clip(np.sqrt(len(passes) / (done + 1)), 1.05, 1.3))
 
 
@@ -224,18 +234,43 @@ class _Cloud:
         )  # fmt: skip
         return True
 
-    def points(self, drop_contradicted: bool) -> SeedPoints:
-        """The cloud, without points that more confidence speaks against than for."""
-        keep = np.full(self.count, True)
-        if drop_contradicted:
-            keep = self._for[: self.count] >= self._against[: self.count]
-        mean = self._sums[: self.count][keep]
-        mean = mean[:, 1:] / mean[:, :1]
-        return SeedPoints(
-            xyz=mean[:, :3].astype(np.float32),
-            rgb=np.rint(mean[:, 3:6]).astype(np.uint8),
-            staticness=np.clip(mean[:, 6:], 0.0, 1.0).astype(np.float32),
+    def arrays(self) -> tuple[Float[np.ndarray, "M 8"], Float[np.ndarray, " M"], Float[np.ndarray, " M"]]:
+        """Sums, and the confidence that speaks for and against each point."""
+        return self._sums[: self.count], self._for[: self.count], self._against[: self.count]
+
+
+def _as_seeds(
+    sums: Float[np.ndarray, "M 8"],
+    votes_for: Float[np.ndarray, " M"],
+    votes_against: Float[np.ndarray, " M"],
+    drop_contradicted: bool,
+) -> SeedPoints:
+    """A cloud, without points that more confidence speaks against than for."""
+    mean = sums[votes_for >= votes_against] if drop_contradicted else sums
+    mean = mean[:, 1:] / mean[:, :1]
+    return SeedPoints(
+        xyz=mean[:, :3].astype(np.float32),
+        rgb=np.rint(mean[:, 3:6]).astype(np.uint8),
+        staticness=np.clip(mean[:, 6:], 0.0, 1.0).astype(np.float32),
+    )
+
+
+def _in_torch(
+    passes: list[tuple[_View, Bool[np.ndarray, "H W"], float]], device: torch.device
+) -> tuple[Callable[[int], Any], list[tuple[Any, Any, float]]]:
+    """What makes an empty cloud there, and the passes with their frames brought there once."""
+    import torch
+
+    from das3r_ns.scene.points_torch import TorchCloud, TorchView
+
+    resident = {
+        id(view): TorchView.of(
+            device, view.project, view.lift, view.depth, view.confidence, view.tolerance, view.static, view.image
         )
+        for view in {id(view): view for view, _, _ in passes}.values()
+    }
+    moved = [(resident[id(view)], torch.from_numpy(selected).to(device), spacing) for view, selected, spacing in passes]
+    return partial(TorchCloud, device=device, subcells=SUBCELLS), moved
 
 
 def _free_cells(

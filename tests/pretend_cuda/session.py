@@ -87,6 +87,7 @@ def train() -> dict[str, Any]:
     model = trainer.pipeline.model
     return {
         "device": str(model.device),
+        "front_end": trainer.pipeline.datamanager.dataparser.prepared.estimate.provenance["kernels"],
         "grown": model.num_points > before,
         "cameras_moved": bool((model.camera_optimizer.pose_adjustment != 0).any()),
         "waits": [dict(b - a) for a, b in itertools.pairwise(started)],

@@ -67,6 +67,10 @@ def test_training_densifies_and_moves_the_cameras(report: dict[str, Any]) -> Non
     assert found["grown"] and found["cameras_moved"]
 
 
+def test_the_dense_steps_of_the_front_end_run_there(report: dict[str, Any]) -> None:
+    assert part(report, "train")["front_end"].startswith("torch on ")
+
+
 def test_a_step_waits_for_gsplat_alone(report: dict[str, Any]) -> None:
     """Every step but those that densify (every 8th), evaluate (15th, 20th, 25th) or are logged (10th)."""
     waits = part(report, "train")["waits"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -122,14 +123,19 @@ def dense_depth(
     if bundle.camera_kind != "general":
         return _sphere(bundle, len(images), size)
     sight = Sight(bundle.relative, bundle.focal, FAR * float(np.median(bundle.inverse_depth)))
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
 
-        def measure(i: int) -> DenseDepth:
-            out = _measure(flows, bundle, sight, i, None if static_weight is None else static_weight[i], device)
-            on_frame()
-            return out
+    def measure(i: int) -> DenseDepth:
+        static = None if static_weight is None else static_weight[i]
+        how = _measure if device is None else partial(_measure_on, device)
+        out = how(flows, bundle, sight, i, static)
+        on_frame()
+        return out
 
-        measured = list(pool.map(measure, range(flows.num_frames)))
+    if device is not None:  # it is one, whose work lines up anyway
+        measured = [measure(i) for i in range(flows.num_frames)]
+    else:
+        with ThreadPoolExecutor(max_workers=workers()) as pool:
+            measured = list(pool.map(measure, range(flows.num_frames)))
     return agree_and_fill(measured, sight, images, SMOOTH, on_frame, device)
 
 
@@ -212,7 +218,6 @@ def _measure(
     sight: Sight,
     i: int,
     static_weight: Float[np.ndarray, "H W"] | None,
-    device: torch.device | None,
 ) -> DenseDepth:
     """Inverse depth of one frame from its flows, and how well they determine it."""
     others = [b for a, b in flows.pairs if a == i and (b, a) in flows.fields]
@@ -222,12 +227,9 @@ def _measure(
     weights = np.exp(-np.minimum((error / tolerance) ** 2, 50.0)).astype(np.float32)
     weights[weights < 1e-3] = 0.0
     rotations, translations = sight.relative(i, others)
-    grid = bundle.inverse_depth[i].astype(np.float32)
-    size = (flows.width, flows.height)
-    # Two starts: the grid smoothly, and its nearest point, which keeps the step at an edge.
-    start = np.stack([cv2.resize(grid, size, interpolation=how) for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)])
+    start = _starts(bundle, i, (flows.width, flows.height))
     median = float(np.median(bundle.inverse_depth))
-    inverse_depth, information, loss = _from_flows(device)(
+    inverse_depth, information, loss = kernels.inverse_depth_from_flows(
         start, fields, weights, tolerance, rotations, translations, bundle.focal, (1e-3 * median, 50.0 * median)
     )
     # The kernel counts residuals in units of the tolerance; what they really err by depends on the texture.
@@ -243,14 +245,39 @@ def _measure(
     return DenseDepth(inverse_depth, confidence.astype(np.float32))
 
 
-def _from_flows(device: torch.device | None) -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The solver of inverse depths on that device."""
-    if device is None:
-        return kernels.inverse_depth_from_flows
-    from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device
-    from das3r_ns.frontend.geometric.torch_kernels.depth import inverse_depth_from_flows
+def _starts(bundle: BundleResult, i: int, size: tuple[int, int]) -> Float[np.ndarray, "2 H W"]:
+    """Two inverse depths to start from: the grid smoothly, and its nearest point, which keeps the step at an edge."""
+    grid = bundle.inverse_depth[i].astype(np.float32)
+    return np.stack([cv2.resize(grid, size, interpolation=how) for how in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)])
 
-    return on_device(inverse_depth_from_flows, device)
+
+def _measure_on(
+    device: torch.device,
+    flows: PairFlows,
+    bundle: BundleResult,
+    sight: Sight,
+    i: int,
+    static_weight: Float[np.ndarray, "H W"] | None,
+) -> DenseDepth:
+    """:func:`_measure` by torch."""
+    from das3r_ns.frontend.geometric.torch_kernels.flow_depth import measured
+
+    others = [b for a, b in flows.pairs if a == i and (b, a) in flows.fields]
+    there, back = (np.stack([flows.fields[pair] for pair in pairs]) for pairs in _both_ways(i, others))
+    median = float(np.median(bundle.inverse_depth))
+    worth = texture_weight(flows.texture[i]) / (FLOW_NOISE**2 * CORRELATED)
+    if static_weight is not None:
+        static_weight = np.clip(2.0 * static_weight - 1.0, 0.0, 1.0)
+    rays, offsets = sight.relative(i, others)
+    found = measured(
+        there, back, _starts(bundle, i, (flows.width, flows.height)), rays, offsets, bundle.focal,
+        (1e-3 * median, 50.0 * median), worth, FAR * median, RELATIVE_ERROR_HALF, static_weight, device=device,
+    )  # fmt: skip
+    return DenseDepth(*found)
+
+
+def _both_ways(i: int, others: list[int]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    return [(i, j) for j in others], [(j, i) for j in others]
 
 
 def _compared(i: int, count: int) -> list[int]:

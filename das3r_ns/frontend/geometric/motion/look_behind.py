@@ -139,21 +139,26 @@ def look_behind(
         shared = arrays.resident(device, *shared)
     pictures, depths, trusted, stay = shared
 
-    def one(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
+    def compared(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
         others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
+        those = others if device is None else arrays.moved(others, device)
         depth, support = from_others(
-            depths[others], trusted[others], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
+            depths[those], trusted[those], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
         )
         depth = np.where(support > SUPPORT, depth, inverse_depth[t])
-        error, spread, seen = colours(
+        return colours(
             pictures[t],
             depth,
-            pictures[others],
-            stay[others],
-            depths[others],
+            pictures[those],
+            stay[those],
+            depths[those],
             *into(matched, t, others),
             SLACK * middle,
         )
+
+    def judged(
+        t: int, error: Float[np.ndarray, "H W"], spread: Float[np.ndarray, "H W"], seen: Float[np.ndarray, "H W"]
+    ) -> tuple[Float[np.ndarray, "H W"], ...]:
         # What differs in every pixel is exposure, blur or noise; where witnesses disagree, the depth is wrong.
         excess = np.maximum(error - np.median(error), 0.0)
         change = excess / (excess + COLOUR_NOISE + 2.0 * cv2.blur(spread, (3, 3)))
@@ -167,7 +172,12 @@ def look_behind(
         return *(believed * m for m in (change * moved, witnessed, still[t], stays * moved, at_rest)), believed
 
     with ThreadPoolExecutor(max_workers=workers()) as pool:
-        found = zip(*pool.map(one, range(len(images))), strict=True)
+        if device is None:
+            maps_of_frames = pool.map(lambda t: judged(t, *compared(t)), range(len(images)))
+        else:  # it compares frame after frame here, while the threads judge those before
+            futures = [pool.submit(judged, t, *compared(t)) for t in range(len(images))]
+            maps_of_frames = (future.result() for future in futures)
+        found = zip(*maps_of_frames, strict=True)
         return SecondLook(*(np.stack(maps) for maps in found))
 
 

@@ -90,14 +90,15 @@ def gone_elsewhere(
     def one(t: int) -> Float[np.ndarray, "H W"]:
         asked = spread | {t + sign * k for k in NEAR for sign in (-1, 1) if 0 <= t + sign * k < count}
         others = np.array(sorted(asked - {t}), int)
+        those = others if device is None else arrays.moved(others, device)
         there, gone = kernel(
             pictures[t],
             depths[t],
-            pictures[others],
-            stay[others],
-            depths[others],
-            near[others],
-            trusted[others],
+            pictures[those],
+            stay[those],
+            depths[those],
+            near[those],
+            trusted[those],
             *into(matched, t, others),
             AGREEMENT,
             far,
@@ -107,6 +108,8 @@ def gone_elsewhere(
         both = np.minimum(there / ENOUGH, 1.0) * np.minimum(gone / ENOUGH, 1.0)
         return cv2.resize(both.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
 
+    if device is not None:  # it is one, whose work lines up anyway
+        return np.stack([one(t) for t in range(count)])
     with ThreadPoolExecutor(max_workers=workers()) as pool:
         return np.stack(list(pool.map(one, range(count))))
 

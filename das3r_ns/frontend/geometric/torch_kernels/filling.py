@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from das3r_ns.frontend.geometric.torch_kernels.arrays import quantiles
 from das3r_ns.frontend.geometric.torch_kernels.choice import room
 from das3r_ns.frontend.geometric.torch_kernels.depth import compare_frames
 
@@ -34,7 +35,7 @@ class Seen:
     """Translations."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def agree_and_fill(
     inverse_depth: Float[np.ndarray, "N H W"],
     confidence: Float[np.ndarray, "N H W"],
@@ -129,8 +130,7 @@ def fill(
         around = summed / total.clamp(min=1e-20)
     own = (confidence / believed).clamp(0.0, 1.0)
     blended = own * inverse_depth + (1.0 - own) * around
-    quantiles = torch.tensor([0.001, 0.999], device=blended.device)
-    low, high = torch.quantile(inverse_depth.flatten(1), quantiles, dim=1).clamp(min=1e-6)[..., None, None]
+    low, high = (one.clamp(min=1e-6)[:, None, None] for one in quantiles(inverse_depth.flatten(1), (0.001, 0.999)))
     return 1.0 / torch.minimum(torch.maximum(blended, low), high), confidence.clamp(0.0, 1.0)
 
 

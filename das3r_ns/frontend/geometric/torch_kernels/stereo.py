@@ -20,6 +20,9 @@ from das3r_ns.frontend.geometric.torch_kernels.choice import room
 MIN_Z = 1e-3
 """As in the numba kernels: a point nearer to the plane of a camera than this share of its depth has no projection."""
 
+FAR_OUT = 1e5
+"""Takes the place of one over the depth of points without a projection: any picture ends before."""
+
 BATCH = 16
 """Most frames at once: with these a GPU has enough to do in every line."""
 
@@ -30,7 +33,7 @@ NEVER = 1e4
 """Cost of a depth that a frame does not try, because others of its batch try more."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def best_matches(
     images: UInt8[np.ndarray, "N H W 3"],
     static: Bool[np.ndarray, "N H W"],
@@ -48,7 +51,8 @@ def best_matches(
     Yields:
         For each sweep what :func:`~das3r_ns.frontend.geometric.stereo_kernels.best_levels` gives.
     """
-    pictures, usable = torch.from_numpy(images).to(device), torch.from_numpy(static).to(device)
+    pictures = torch.from_numpy(images).to(device)
+    usable = None if static.all() else torch.from_numpy(static).to(device)
     height, width = images.shape[1:3]
     volume = 4 * height * width * max(len(sweep.levels) for sweep in sweeps)
     size = max(1, min(BATCH, (room(device) - PASSING * volume) // (VOLUMES * volume)))
@@ -59,7 +63,8 @@ def best_matches(
         for out, sweep in zip(costs, batch, strict=True):
             others = torch.tensor(sweep.others, device=device)
             geometry = (torch.from_numpy(part).to(device) for part in (sweep.rays, sweep.offsets, sweep.levels))
-            found = matching_costs(pictures[sweep.frame].float(), pictures[others], usable[others], *geometry, LIMIT)
+            allowed = None if usable is None else usable[others]
+            found = matching_costs(pictures[sweep.frame].float(), pictures[others], allowed, *geometry, LIMIT)
             out[..., : len(sweep.levels)] = found
         costs = _blurred(costs)
         guide = pictures[torch.tensor([sweep.frame for sweep in batch], device=device)].float()
@@ -74,40 +79,33 @@ def best_matches(
 def matching_costs(
     image: Float[Tensor, "H W 3"],
     sources: UInt8[Tensor, "M H W 3"],
-    usable: Bool[Tensor, "M H W"],
+    usable: Bool[Tensor, "M H W"] | None,
     rays: Float[Tensor, "M 3 3"],
     offsets: Float[Tensor, "M 3"],
     levels: Float[Tensor, " L"],
     limit: float,
 ) -> Float[Tensor, "H W L"]:
-    """See :func:`das3r_ns.frontend.geometric.stereo_kernels.matching_costs`."""
+    """See :func:`das3r_ns.frontend.geometric.stereo_kernels.matching_costs`; ``usable`` None = all pixels are."""
     height, width = image.shape[:2]
-    x = torch.arange(width, device=image.device) + 0.5
-    y = (torch.arange(height, device=image.device) + 0.5)[:, None]
     colour = image.permute(2, 0, 1)[..., None]  # 3 H W 1
     best = torch.full((height, width, len(levels)), limit, device=image.device)
-    second, third, seen_by = best.clone(), best.clone(), torch.zeros_like(best)
-    for source, allowed, ray, offset in zip(sources, usable, rays, offsets, strict=True):
-        base = [(row[0] * x + row[1] * y + row[2])[..., None] for row in ray]
-        z = base[2] + offset[2] * levels
-        positive = z.clamp(min=MIN_Z)
-        u, v = ((base[axis] + offset[axis] * levels) / positive - 0.5 for axis in (0, 1))
-        inside = (z >= MIN_Z) & (u >= 0) & (v >= 0) & (u < width - 1) & (v < height - 1)
-        place = torch.where(inside, v, 0.0).long() * width + torch.where(inside, u, 0.0).long()
-        inside &= allowed.flatten()[place]
-        del place, z, positive
-        # From -1 to 1 between the centres of the first and the last pixel.
-        grid = torch.stack([u * (2 / (width - 1)) - 1, v * (2 / (height - 1)) - 1], dim=-1)
-        grid = grid.view(1, height, -1, 2).clamp_(-2, 2)
+    second, third, seen_by = best.clone(), best.clone(), torch.zeros_like(best, dtype=torch.uint8)
+    for m, (source, ray, offset) in enumerate(zip(sources, rays, offsets, strict=True)):
+        grid = _seen_at(height, width, ray, offset, levels)
+        # The last pixel has no neighbour to interpolate with.
+        inside = torch.linalg.vector_norm(grid, torch.inf, dim=-1) < 1.0
+        if usable is not None:
+            inside &= usable[m].flatten()[_place(grid, inside, width, height)]
         picture = source.permute(2, 0, 1)[None].float()
-        sampled = functional.grid_sample(picture, grid, align_corners=True).view(3, *best.shape)
-        error = torch.where(inside, sampled.sub_(colour).abs_().sum(dim=0).clamp_(max=limit), limit)
+        sampled = functional.grid_sample(picture, grid.view(1, height, -1, 2), align_corners=True)
+        error = torch.linalg.vector_norm(sampled.view(3, *best.shape).sub_(colour), 1, dim=0)
+        error = torch.where(inside, error, limit)
         seen_by += inside
-        # The three least so far; an error of the limit changes none of them.
+        # The three least so far; an error of the limit or more changes none of them.
         left = torch.maximum(error, best)
-        best = torch.minimum(error, best)
-        third = torch.minimum(torch.maximum(left, second), third)
-        second = torch.minimum(left, second)
+        torch.minimum(error, best, out=best)
+        torch.minimum(torch.maximum(left, second), third, out=third)
+        torch.minimum(left, second, out=second)
     costs = 0.5 * (best + second)
     costs = torch.where(seen_by > 4, (best + second + third) / 3, costs)
     compared = seen_by > 1
@@ -115,6 +113,38 @@ def matching_costs(
     typical = torch.where(compared, costs, 0.0).sum(dim=-1, keepdim=True) / number.clamp(min=1)
     typical = torch.where(number > 0, typical, limit)
     return torch.where(compared, costs, torch.where(seen_by == 0, typical, 0.5 * (best + typical)))
+
+
+def _seen_at(
+    height: int, width: int, ray: Float[Tensor, "3 3"], offset: Float[Tensor, " 3"], levels: Float[Tensor, " L"]
+) -> Float[Tensor, "H W L 2"]:
+    """Where a source sees the pixels at each level: -1 to 1 between the centres of its outermost pixels, else far off.
+
+    That scale is linear in image coordinates, so it is worked into the matrix.
+    """
+    x = torch.arange(width, device=ray.device) + 0.5
+    y = (torch.arange(height, device=ray.device) + 0.5)[:, None]
+    grid = torch.empty(height, width, len(levels), 2, device=ray.device)
+
+    def coordinate(row: Float[Tensor, " 3"], shift: Float[Tensor, ""]) -> Float[Tensor, "H W L"]:
+        return torch.addcmul((row[0] * x + row[1] * y + row[2])[..., None], shift, levels)
+
+    z = coordinate(ray[2], offset[2])
+    inverse = torch.where(z >= MIN_Z, 1.0 / z, FAR_OUT)
+    for axis, side in enumerate((width, height)):
+        scale = 2.0 / (side - 1)
+        row = scale * ray[axis] - (1.0 + 0.5 * scale) * ray[2]
+        shift = scale * offset[axis] - (1.0 + 0.5 * scale) * offset[2]
+        torch.mul(coordinate(row, shift), inverse, out=grid[..., axis])
+    return grid
+
+
+def _place(
+    grid: Float[Tensor, "H W L 2"], inside: Bool[Tensor, "H W L"], width: int, height: int
+) -> Int[Tensor, "H W L"]:
+    """Number of the pixel left of and above each place that is inside."""
+    column, row = ((grid[..., axis] + 1.0) * (0.5 * (side - 1)) for axis, side in enumerate((width, height)))
+    return torch.where(inside, row, 0.0).long() * width + torch.where(inside, column, 0.0).long()
 
 
 def _blurred(costs: Float[Tensor, "B H W L"]) -> Float[Tensor, "B H W L"]:
@@ -164,17 +194,17 @@ def _add_paths(
     jumps = torch.stack([_jumps(guide, shift, jump_penalty, edge, step_penalty) for shift in shifts])  # D 2 S B W 1
     # A path that begins costs nothing so far: no level is dearer than another, and so none is outside the picture.
     state = costs.new_zeros(len(shifts), 2, count, width + 2, tried)
+    way = state[:, :, :, 1:-1]
     for line in range(lines):
         mirror = lines - 1 - line
         own = torch.stack([costs[:, line], costs[:, mirror]])
         before = torch.stack([state[d, :, :, 1 - shift : 1 - shift + width] for d, shift in enumerate(shifts)])
-        floor = before.amin(dim=-1, keepdim=True)
-        way = torch.minimum(before, floor + jumps[:, :, line])
+        before -= before.amin(dim=-1, keepdim=True)
+        torch.minimum(before, jumps[:, :, line], out=way)
         before += step_penalty
-        way[..., 1:] = torch.minimum(way[..., 1:], before[..., :-1])
-        way[..., :-1] = torch.minimum(way[..., :-1], before[..., 1:])
-        way += own - floor
-        state[:, :, :, 1:-1] = way
+        torch.minimum(way[..., 1:], before[..., :-1], out=way[..., 1:])
+        torch.minimum(way[..., :-1], before[..., 1:], out=way[..., :-1])
+        way += own
         summed = way.sum(dim=0)
         total[:, line] += summed[0]
         total[:, mirror] += summed[1]

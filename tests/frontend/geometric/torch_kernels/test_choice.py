@@ -10,7 +10,7 @@ import torch
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.geometric.torch_kernels import choice
-from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device
+from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device, quantiles
 from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device, described_device
 
 CPU = torch.device("cpu")
@@ -70,3 +70,10 @@ def test_kernels_are_called_with_arrays() -> None:
     assert half.dtype == np.float32
     np.testing.assert_array_equal(half, [0.0, 0.5, 1.0])
     np.testing.assert_array_equal(same, [0.0, 1.0, 2.0])
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    values = np.random.default_rng(0).random((3, 1234)).astype(np.float32)
+    shares = (0.0, 0.001, 0.5, 0.999, 1.0)
+    found = torch.stack(quantiles(torch.from_numpy(values), shares)).numpy()
+    np.testing.assert_allclose(found, np.quantile(values, shares, axis=1), rtol=1e-5)

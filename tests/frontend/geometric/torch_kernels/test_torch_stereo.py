@@ -21,11 +21,11 @@ def smooth(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(picture, (0, 0), 1.5) for picture in noise])
 
 
-@pytest.mark.parametrize("count", [1, 3, 7])
-def test_matching_costs_are_those_of_numba(count: int) -> None:
+@pytest.mark.parametrize(("count", "some_move"), [(1, True), (3, False), (7, True)])
+def test_matching_costs_are_those_of_numba(count: int, some_move: bool) -> None:
     rng = np.random.default_rng(count)
     pictures = smooth(rng, count + 1, HEIGHT, WIDTH, 3).astype(np.uint8)
-    usable = rng.random((count, HEIGHT, WIDTH)) > 0.1
+    usable = rng.random((count, HEIGHT, WIDTH)) > (0.1 if some_move else -1)
     k = geo.pinhole(30.0, WIDTH, HEIGHT)
     turned = geo.se3_exp(rng.normal(0, 0.03, (count, 6)))
     rays = (k @ turned[:, :3, :3] @ np.linalg.inv(k)).astype(np.float32)
@@ -34,8 +34,10 @@ def test_matching_costs_are_those_of_numba(count: int) -> None:
     there = numba_kernels.matching_costs(
         pictures[0].astype(np.float32), pictures[1:].astype(np.float32), usable, rays, offsets, levels, 20.0
     )
-    inputs = (torch.from_numpy(part) for part in (pictures[1:], usable, rays, offsets, levels))
-    here = torch_kernels.matching_costs(torch.from_numpy(pictures[0]).float(), *inputs, 20.0).numpy()
+    image, sources, allowed, *geometry = map(
+        torch.from_numpy, (pictures[0], pictures[1:], usable, rays, offsets, levels)
+    )
+    here = torch_kernels.matching_costs(image.float(), sources, allowed if some_move else None, *geometry, 20.0).numpy()
     assert there.std() > 1.0, "costs that differ"
     # A point on the very edge of a pixel or of a picture may fall on its other side.
     assert (np.abs(here - there) > 1e-2).mean() < 1e-3
