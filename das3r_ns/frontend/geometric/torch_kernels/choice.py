@@ -9,8 +9,8 @@ import torch
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import Kernels
 
-FREE_SHARE = 0.6
-"""Share of the free memory of a GPU that a batch of frames may take."""
+FREE_SHARE, MOST = 0.6, 8 << 30
+"""Share of the free memory of a GPU that a batch of frames may take, and bytes beyond which more gains nothing."""
 
 CPU_ROOM = 1 << 30
 """Bytes that a batch of frames may take where torch's kernels run on the CPU."""
@@ -57,4 +57,4 @@ def room(device: torch.device) -> int:
     """Bytes that a batch of frames may take there."""
     if device.type != "cuda":
         return CPU_ROOM
-    return int(FREE_SHARE * torch.cuda.mem_get_info(device)[0])
+    return min(MOST, int(FREE_SHARE * torch.cuda.mem_get_info(device)[0]))

@@ -26,7 +26,7 @@ FAR_OUT = 1e5
 BATCH = 16
 """Most frames at once: with these a GPU has enough to do in every line."""
 
-VOLUMES, PASSING = 8, 16
+VOLUMES, PASSING = 6, 12
 """Copies of a frame's costs that a batch takes for each of its frames, and for the one whose costs are made."""
 
 NEVER = 1e4
@@ -97,7 +97,10 @@ def matching_costs(
         if usable is not None:
             inside &= usable[m].flatten()[_place(grid, inside, width, height)]
         picture = source.permute(2, 0, 1)[None].float()
-        sampled = functional.grid_sample(picture, grid.view(1, height, -1, 2), align_corners=True)
+        # What lies outside does not count; with "zeros" cuDNN would do it, which refuses grids as large as this.
+        sampled = functional.grid_sample(
+            picture, grid.view(1, height, -1, 2), padding_mode="border", align_corners=True
+        )
         error = torch.linalg.vector_norm(sampled.view(3, *best.shape).sub_(colour), 1, dim=0)
         error = torch.where(inside, error, limit)
         seen_by += inside
