@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from das3r_ns.demo.write import write_demo
 from das3r_ns.evaluation.metrics import ate_percent
 from das3r_ns.frontend.choice import Choice, result_key
 from das3r_ns.frontend.config import FrontEndConfig
@@ -123,6 +124,29 @@ def test_known_cameras_stay_as_they_are(demo_video, small_windows: None, solve: 
     np.testing.assert_array_equal(given[1].masks, truth.dynamic_probability[3:9])
 
 
+def test_a_lens_that_the_first_window_shows_is_that_of_all(bent_video, small_windows: None, monkeypatch) -> None:
+    """All begins anew with pinhole pictures, and no other lens is looked for."""
+    truth, solved = bent_video.estimate, []
+
+    def exact(images, names, config, progress, known, full_size) -> SceneEstimate:
+        start = truth.frame_names.index(names[0])
+        frames = range(start, start + len(names))
+        solved.append((start, known.undistorted))
+        assert next(full_size()).shape == images[0].shape
+        if known.undistorted:
+            assert np.abs(images.astype(float) - truth_images[start : frames.stop]).mean() < 4
+            return cut(truth, frames, 1.0)
+        return cut(truth, frames, 1.0, lens=truth.lens)
+
+    truth_images = truth.lens.undistorted(bent_video.images)
+    monkeypatch.setattr(front_end, "_estimate_at_once", exact)
+    images, settings = bent_video.images, FrontEndConfig(points=False)
+    scene = front_end.estimate(images, truth.frame_names, settings, Progress(), full_size=lambda: iter(images))
+    assert solved == [(0, False), (0, True), (3, True), (6, True)]
+    assert scene.lens == truth.lens
+    assert ate_percent(scene.c2w_cv, truth.c2w_cv) < 0.01
+
+
 def test_a_window_without_parallax_is_placed_by_its_cameras(demo_video) -> None:
     """What its guessed depth looks like says nothing of how it is turned."""
     truth = demo_video.estimate
@@ -203,3 +227,24 @@ def test_only_what_has_windows_depends_on_them(demo_video, monkeypatch: pytest.M
     in_windows = result_key(knowledge, geometric)
     monkeypatch.setattr(choice, "JOINING", 99)
     assert len({before, in_windows, result_key(knowledge, geometric)}) == 3
+
+
+@pytest.mark.slow
+def test_a_clip_in_windows_has_the_cameras_of_the_whole(tmp_path: Path, read_demo_folder, monkeypatch) -> None:
+    """Nothing is known: flow, cameras, masks and depth of every window, and what joins them."""
+    video = read_demo_folder(write_demo(tmp_path / "room", num_frames=24, width=192, height=108))
+    truth = video.estimate
+    whole = front_end.estimate(video.images, truth.frame_names, FrontEndConfig(), QUIET)
+    monkeypatch.setattr(front_end, "AT_ONCE", 14)
+    monkeypatch.setattr(long_windows, "WINDOW", 14)
+    scene = front_end.estimate(video.images, truth.frame_names, FrontEndConfig(), QUIET)
+    assert scene.provenance["windows"] == [[0, 13], [10, 23]]
+    before, after = (ate_percent(one.c2w_cv, truth.c2w_cv) for one in (whole, scene))
+    print(f"ATE {before:.3f} % at once, {after:.3f} % in windows")
+    assert after < 1.5
+    ratio = scene.depth / truth.depth
+    static = truth.dynamic_probability < 0.5
+    assert np.median(np.abs(ratio / np.median(ratio[static]) - 1)[static]) < 0.05
+    moves = truth.dynamic_probability > 0.5
+    found = scene.dynamic_probability >= 0.5
+    assert (found & moves).sum() / (found | moves).sum() > 0.6
