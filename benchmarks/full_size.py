@@ -6,6 +6,8 @@ One preset, one estimate of the front end, one number of steps, of which those a
 every figure at the size of the video. ``hidden`` are the pixels under the true mask, ``static`` those at least EDGE
 pixels away from it. ``render`` is the scene alone, ``plate`` what ``das3r clean-plate`` writes. Dirt is the share of
 hidden pixels that are off by more than DIRT of white in some channel, as what is left of a mover is.
+
+``--update-docs`` measures nothing, and writes the table of docs/results.md from benchmarks/results/full_size.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import numpy as np
 import torch
 import tyro
 from jaxtyping import Bool, Float
+from provenance import provenance_line, stamp
+from report import table, update_between_marks
 
 from das3r_ns.cleanplate.write import MARKER, write_clean_plates
 from das3r_ns.evaluation.cost import Cost
 from das3r_ns.evaluation.ground_truth import GroundTruth
-from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.evaluation.measured_training import train
 from das3r_ns.evaluation.metrics import psnr_over
 from das3r_ns.evaluation.plates import EDGE
@@ -34,15 +37,26 @@ from das3r_ns.splats.ssim import weighted_ssim
 from das3r_ns.trained.scene import TrainedScene
 
 DIRT = 0.15
+ROOT = Path(__file__).parents[1]
+RESULTS, DOCS = ROOT / "benchmarks/results/full_size", ROOT / "docs/results.md"
+COLUMNS = {
+    "render, static dB": ("render_static_psnr", "{:.2f}"),
+    "SSIM": ("render_static_ssim", "{:.4f}"),
+    "render, hidden dB": ("render_hidden_psnr", "{:.2f}"),
+    "SSIM, hidden": ("render_hidden_ssim", "{:.4f}"),
+    "plate, hidden dB": ("plate_hidden_psnr", "{:.2f}"),
+    "dirt of the plate %": ("plate_dirt_percent", "{:.1f}"),
+}
+"""Of the table: what they show, and how."""
 
 
 @dataclass
 class Arguments:
     """Train a set at several sizes and measure its plates at the size of the video."""
 
-    set: tyro.conf.Positional[Path]
+    set: tyro.conf.Positional[Path] = Path()
     """Folder of the set, with masks and clean plates."""
-    folder: tyro.conf.Positional[Path]
+    folder: tyro.conf.Positional[Path] = Path()
     """Folder to write; figures.json is added to, size by size."""
     train_sizes: tuple[str, ...] = ("working", "original")
     """What train-size is."""
@@ -52,6 +66,8 @@ class Arguments:
     """Only so many, from the first; all if 0."""
     steps: int = 0
     """Steps of each training; those of the preset if 0."""
+    update_docs: bool = False
+    """Only write the table."""
 
 
 def figures(
@@ -116,17 +132,39 @@ PICTURES = {"render": "render", "plate": "frames"}
 """What is measured, and the folder of clean plates that has it."""
 
 
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The table, and where its figures come from."""
+    rows = [
+        [
+            *(r["set"], str(r["frames"]), r["preset"], str(r["steps"]), r["train_size"], str(r["gaussians"])),
+            *(shown.format(r[key]) for key, shown in COLUMNS.values()),
+            *(f"{r['training']['cpu_s']:.0f}", str(r["training"]["peak_mb"])),
+        ]
+        for r in records
+    ]
+    names = ["set", "frames", "preset", "steps", "training images", "Gaussians", *COLUMNS, "training, CPU s", "MB"]
+    return "\n".join([provenance_line(records), "", *table(names, rows)])
+
+
+def load_results() -> list[dict[str, Any]]:
+    """Every record in benchmarks/results/full_size."""
+    return [record for path in sorted(RESULTS.glob("*.json")) for record in json.loads(path.read_text()).values()]
+
+
 def main(arguments: Arguments) -> None:
     """Measure size by size."""
+    if arguments.update_docs:
+        update_between_marks(DOCS, "full_size", markdown(load_results()))
+        return
     truth = GroundTruth(arguments.set)
     paths = truth.frame_paths[: arguments.frames or None]
     clip = arguments.folder.resolve() / f"{arguments.set.resolve().name}-{len(paths)}"
     link_files(paths, clip)
     output = arguments.folder / "figures.json"
     found: dict[str, Any] = json.loads(output.read_text()) if output.is_file() else {}
-    found["machine"], found["set"], found["preset"] = describe_machine(), arguments.set.name, arguments.preset
     for size in arguments.train_sizes:
-        found[size] = measure(arguments, clip, truth, size)
+        whence = {**stamp(), "set": arguments.set.name, "preset": arguments.preset}
+        found[size] = whence | measure(arguments, clip, truth, size)
         write_json(output, found)
         print(json.dumps({size: found[size]}), flush=True)
 

@@ -25,7 +25,10 @@ from das3r_ns.trained.scene import TrainedScene
 SIZE = (320, 180)
 """Of the video; the front end works at half of it."""
 PARSER: dict[str, Any] = {"train_size": 1600, "front_end": FrontEndConfig(long_side=160)}
-DENSIFYING: dict[str, Any] = {"warmup_length": 2, "refine_every": 3, "stop_split_at": 9, "densify_grad_thresh": 1e-7}
+DENSIFYING: dict[str, Any] = {
+    **{"warmup_length": 2, "refine_every": 3, "stop_split_at": 9, "densify_grad_thresh": 1e-7},
+    "refine_static_weight_from": 4,
+}
 
 
 @pytest.fixture(scope="module")

@@ -142,6 +142,12 @@ def test_what_reach_measured_is_written(monkeypatch: pytest.MonkeyPatch) -> None
     assert between_marks(ROOT / "docs/results.md", "reach") == importlib.import_module("report").markdown(kept)
 
 
+def test_what_full_size_measured_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = importlib.import_module("full_size")
+    assert between_marks(ROOT / "docs/results.md", "full_size") == module.markdown(module.load_results())
+
+
 def between_marks(path: Path, mark: str) -> str:
     return path.read_text().split(f"<!-- {mark}:begin -->\n")[1].split(f"\n<!-- {mark}:end -->")[0]
 
