@@ -187,6 +187,7 @@ def _from_flows(scene: Scene) -> Run:
     start = np.stack([0.8 / scene.depth[1], 1.25 / scene.depth[1]])
     as_they_come = [part.astype(np.float32) for part in (start, fields, weights, scales)]
     poses = [np.ascontiguousarray(part) for part in (motion[:, :3, :3], motion[:, :3, 3])]
+    arguments: list[Any] = [*as_they_come, *poses, float(focal), (1e-3, 50.0)]
     frames = len(scene.images)
 
     def run(device: torch.device | None) -> dict[str, np.ndarray]:
@@ -195,7 +196,7 @@ def _from_flows(scene: Scene) -> Run:
             kernel = on_device(inverse_depth_from_flows, device)
         with ThreadPoolExecutor(max_workers=workers() if device is None else 1) as pool:
             over = pool.map if device is None else map
-            solved = list(over(lambda _: kernel(*as_they_come, *poses, float(focal), (1e-3, 50.0)), range(frames)))
+            solved = list(over(lambda _: kernel(*arguments), range(frames)))
         inverse_depth, information, loss = solved[0]
         return {"inverse_depth": inverse_depth, "information": information, "loss": loss}
 

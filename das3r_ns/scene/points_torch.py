@@ -43,8 +43,9 @@ class TorchView:
     ) -> TorchView:
         """The frame brought to the device."""
         flat = (part.reshape(-1) for part in (depth, confidence, tolerance, static))
+        size = (depth.shape[0], depth.shape[1])
         parts = (project, lift, *flat, image.reshape(-1, 3))
-        return cls(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts), depth.shape)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts), size=size)
 
 
 class TorchCloud:

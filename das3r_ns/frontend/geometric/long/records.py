@@ -23,6 +23,8 @@ def joined_records(windows: list[range], records: list[dict[str, Any]]) -> dict[
     }
     joined["refined"] = all(record["refined"] for record in records)
     joined["windows"] = [[window.start, window.stop - 1] for window in windows]
+    if "kernels" in records[0]:
+        joined["kernels"] = records[0]["kernels"]
     if any("points" in record for record in records):
         joined["points"] = _joined_points(windows, [record.get("points") for record in records])
     return joined

@@ -47,9 +47,8 @@ def measured(
     tolerance = 0.5 + 0.02 * torch.linalg.vector_norm(fields, dim=-1)
     weights = torch.exp(-((_backward_error(fields, returning) / tolerance) ** 2).clamp(max=50.0))
     weights = torch.where(weights < 1e-3, 0.0, weights)
-    motion = (moved(part, device) for part in (rays, offsets))
     inverse_depth, information, loss = inverse_depth_from_flows(
-        moved(start, device), fields, weights, tolerance, *motion, focal, bounds
+        moved(start, device), fields, weights, tolerance, moved(rays, device), moved(offsets, device), focal, bounds
     )
     mean_square = (weights * tolerance**2).sum(dim=0) / weights.sum(dim=0).clamp(min=1e-6)
     sharp = information * mean_square * moved(worth, device)

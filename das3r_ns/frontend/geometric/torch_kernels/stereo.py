@@ -64,7 +64,7 @@ def best_matches(
             others = torch.tensor(sweep.others, device=device)
             geometry = (torch.from_numpy(part).to(device) for part in (sweep.rays, sweep.offsets, sweep.levels))
             allowed = None if usable is None else usable[others]
-            found = matching_costs(pictures[sweep.frame].float(), pictures[others], allowed, *geometry, LIMIT)
+            found = matching_costs(pictures[sweep.frame].float(), pictures[others], allowed, *geometry, limit=LIMIT)
             out[..., : len(sweep.levels)] = found
         costs = _blurred(costs)
         guide = pictures[torch.tensor([sweep.frame for sweep in batch], device=device)].float()

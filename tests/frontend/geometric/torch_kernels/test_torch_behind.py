@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def differ(here: np.ndarray, there: np.ndarray) -> float:
 
 
 def test_the_nearest_surface_that_frames_agree_on(frames: dict[str, np.ndarray]) -> None:
-    arguments = (*(frames[name] for name in ("depth", "trust", "rays", "offsets")), 0.3, 0.06, 0.1)
+    arguments: list[Any] = [*(frames[name] for name in ("depth", "trust", "rays", "offsets")), 0.3, 0.06, 0.1]
     there = look_behind_kernels.inverse_depth_from_others(*arguments)
     here = on_device(behind.inverse_depth_from_others, CPU)(*arguments)
     assert there[0].std() > 0.03
@@ -55,10 +57,10 @@ def test_the_nearest_surface_that_frames_agree_on(frames: dict[str, np.ndarray])
 
 
 def test_colours_behind(frames: dict[str, np.ndarray]) -> None:
-    arguments = (
+    arguments: list[Any] = [
         frames["pictures"][0], frames["depth"][0],
         *(frames[name] for name in ("pictures", "static", "depth", "rays", "offsets")), 0.01,
-    )  # fmt: skip
+    ]  # fmt: skip
     there = look_behind_kernels.colours_behind(*arguments)
     here = on_device(behind.colours_behind, CPU)(*arguments)
     assert there[2].min() == 0 and there[2].max() == COUNT
@@ -68,11 +70,11 @@ def test_colours_behind(frames: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("step", [1, 2])
 def test_what_is_there_and_what_is_gone(frames: dict[str, np.ndarray], step: int) -> None:
-    arguments = (
+    arguments: list[Any] = [
         frames["pictures"][0], frames["depth"][0],
         *(frames[name] for name in ("pictures", "static", "depth", "nearest", "trust", "rays", "offsets")),
         0.06, 0.1, 60.0, step,
-    )  # fmt: skip
+    ]  # fmt: skip
     there = memory_kernels.seen_there_and_gone(*arguments)
     here = on_device(behind.seen_there_and_gone, CPU)(*arguments)
     assert min(part.max() for part in there) > 0.2

@@ -79,7 +79,7 @@ def test_smoothing_solves_the_same_equations(height: int, width: int, strength: 
     across[:, -1], down[-1] = 0.0, 0.0
     there = numba_kernels.smooth_along_image(values, across, down, strength, 4)
     inputs = (torch.from_numpy(part)[None] for part in (values, across, down))
-    here = torch_filling.smooth_along_image(*inputs, strength, 4)[0].numpy()
+    here = torch_filling.smooth_along_image(*inputs, strength=strength, rounds=4)[0].numpy()
     np.testing.assert_allclose(here, there, rtol=2e-3)
 
 

@@ -37,7 +37,9 @@ def test_matching_costs_are_those_of_numba(count: int, some_move: bool) -> None:
     image, sources, allowed, *geometry = map(
         torch.from_numpy, (pictures[0], pictures[1:], usable, rays, offsets, levels)
     )
-    here = torch_kernels.matching_costs(image.float(), sources, allowed if some_move else None, *geometry, 20.0).numpy()
+    here = torch_kernels.matching_costs(
+        image.float(), sources, allowed if some_move else None, *geometry, limit=20.0
+    ).numpy()
     assert there.std() > 1.0, "costs that differ"
     # A point on the very edge of a pixel or of a picture may fall on its other side.
     assert (np.abs(here - there) > 1e-2).mean() < 1e-3
