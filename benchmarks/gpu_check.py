@@ -6,15 +6,17 @@ process of its own with a limit of its own, and what it found is in ``FOLDER/res
 
 from __future__ import annotations
 
+import cProfile
 import importlib
 import json
+import pstats
 import shutil
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,7 +29,7 @@ COUNTED = range(20, 40)
 """Steps whose waits for the device are counted."""
 
 PROFILED = range(60, 70)
-"""Steps whose kernels are timed one by one."""
+"""Steps whose kernels are timed one by one; of those after it, up to STEADY, the host's functions are."""
 
 STEADY = 100
 """Step from which on iterations a second are counted: nothing is watched any more."""
@@ -51,6 +53,8 @@ class Arguments:
     """Small, and on the CPU: whether the parts work at all."""
     minutes: float = 8.0
     """Time for all of it: parts that come too late are left out."""
+    parts: list[str] = field(default_factory=list)
+    """Only these parts."""
     part: str = ""
     """Only this part, in this process, without a limit."""
 
@@ -210,6 +214,18 @@ def network(arguments: Arguments) -> dict[str, Any]:
     return json.loads(output.read_text())
 
 
+def front_end_on_cpu(arguments: Arguments) -> dict[str, Any]:
+    """The front end of the video (else the demo) once more with its dense kernels on the CPU: how far it is apart."""
+    from front_end_kernels import with_numba
+
+    from das3r_ns.frontend.config import FrontEndConfig
+    from das3r_ns.frontend.run import load_or_estimate
+
+    frames = arguments.video or arguments.folder / "demo" / "frames"
+    estimate = load_or_estimate(frames, FrontEndConfig(front_end="geometric")).estimate  # that of before
+    return with_numba(frames, arguments.folder / "again", estimate)
+
+
 def now(device: str) -> float:
     """The time at which the device has done what it was told."""
     import torch
@@ -262,13 +278,8 @@ def so_far(arguments: Arguments, part: Part, found: dict[str, Any]) -> None:
 def _trained(
     arguments: Arguments, part: Part, frames: Path, steps: int, train_size: int | str = "working"
 ) -> dict[str, Any]:
-    """Front end by stage, training with iterations a second, waits a step and memory, and clean plates.
-
-    At last, but for full size, the front end once more with its dense kernels on the CPU, and how far its results are
-    apart then.
-    """
+    """Front end by stage, training with iterations a second, waits a step and memory, and clean plates."""
     import torch
-    from front_end_kernels import with_numba
 
     from das3r_ns.cleanplate.write import write_clean_plates
     from das3r_ns.evaluation.cost import Cost
@@ -294,8 +305,9 @@ def _trained(
     estimate = trainer.pipeline.datamanager.dataparser.prepared.estimate
     found["front_end_kernels"] = estimate.provenance.get("kernels")
     found["front_end_s"] = estimate.provenance["seconds"]
+    so_far(arguments, part, found)
     train_iteration, cost, steady = trainer.train_iteration, Cost(), [now(arguments.device)]
-    profiler = torch.profiler.profile()  # of the CPU, too: what a step costs the host
+    profiler, host = torch.profiler.profile(), cProfile.Profile()
 
     def watched(step: int) -> Any:
         if not arguments.dry and step in (COUNTED.start, COUNTED.stop):
@@ -307,6 +319,11 @@ def _trained(
             seen, orders = profiler.key_averages(), ("self_device_time_total", "self_cpu_time_total")
             tables = [seen.table(sort_by=order, row_limit=25, max_name_column_width=60) for order in orders]
             (arguments.folder / f"profile-{name}.txt").write_text("\n".join(tables))
+            host.enable()
+        if step == STEADY:
+            host.disable()
+            with (arguments.folder / f"host-{name}.txt").open("w") as file:
+                pstats.Stats(host, stream=file).sort_stats("cumulative").print_stats(80)
         if step == STEADY:
             steady.append(now(arguments.device))
         return train_iteration(step)
@@ -322,20 +339,18 @@ def _trained(
     if len(steady) > 1:
         found["steady_steps_per_s"] = (steps - STEADY) / (start + seconds - steady[1])
     found |= {"waits_per_step": waits / len(COUNTED), "gaussians": trainer.pipeline.model.num_points}
+    so_far(arguments, part, found)
     start = now(arguments.device)
     write_clean_plates(TrainedScene(trainer.pipeline), arguments.folder / f"plates-{name}")
     found["clean_plates_s"] = now(arguments.device) - start
-    so_far(arguments, part, found)
-    if train_size != "working":
-        return found
-    return found | with_numba(frames, arguments.folder / f"again-{frames.parent.name}", estimate)
+    return found
 
 
 Part: TypeAlias = Callable[[Arguments], dict[str, Any]]
 
 PARTS: dict[Part, int] = {
     machine: 30, build: 200, rasterisers: 50, many: 40, ssim: 30, contract: 60, kernels: 70, demo: 150, video: 240,
-    network: 90, full_size: 420,
+    network: 90, full_size: 420, front_end_on_cpu: 120,
 }  # fmt: skip
 """What is checked, in this order, and the seconds each may take."""
 
@@ -350,6 +365,8 @@ def main(arguments: Arguments) -> None:
     results: dict[str, Any] = {}
     end = time.perf_counter() + 60 * arguments.minutes
     for part, limit in PARTS.items():
+        if arguments.parts and part.__name__ not in arguments.parts:
+            continue
         name, start = part.__name__, time.perf_counter()
         output, log = (arguments.folder / f"{name}.{suffix}" for suffix in ("json", "log"))
         output.unlink(missing_ok=True)
