@@ -164,8 +164,9 @@ class Joined:
             c2w_cv[:] = np.eye(4)
         elif self.camera_kind == "rotation":
             c2w_cv[:, :3, 3] = 0.0
-        confidence, self.confidence = self.confidence.astype(np.float32), self.confidence[:0]
-        dynamic, self.dynamic = self.dynamic.astype(np.float32), self.dynamic[:0]
+        nothing = np.zeros((0, *self.depth.shape[1:]), np.float16)  # a view would hold what is not needed any more
+        confidence, self.confidence = self.confidence.astype(np.float32), nothing
+        dynamic, self.dynamic = self.dynamic.astype(np.float32), nothing
         return SceneEstimate(
             frame_names=names,
             c2w_cv=c2w_cv,
