@@ -32,6 +32,8 @@ def shutter_of(rolled: BundleResult, times: Float[np.ndarray, " N"] | None) -> S
     """
     assert rolled.readout is not None
     motion = row_motion(rolled.c2w_cv, np.arange(float(len(rolled.c2w_cv))) if times is None else times)
+    if rolled.swing is not None:
+        motion[:, 0, 3:] += rolled.swing
     # In depths of the middle of what each frame shows: see scene/shutter.py.
     motion[..., :3] *= np.median(rolled.inverse_depth, axis=(1, 2))[:, None, None]
     matrix = rolled.frame_intrinsics[0]

@@ -26,6 +26,7 @@ from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.swing import settle_swing
 from das3r_ns.frontend.geometric.bundle.uncertainty import information_of
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
@@ -205,6 +206,8 @@ def _solve_fine(
     terms = Terms(smoothness=FINE_SMOOTHNESS, near=world is not None)
     state = replace(state, inverse_depth=_resize_grid(grid, fine.rows, fine.columns))
     state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
+    if state.optics is not None and state.optics.readout:
+        state, residual = settle_swing(solver, state, robust, terms)
     state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
     information, focal_std = information_of(solver, state, robust)
     recognition = recognise(fine, state, residual, information, focal_std)
@@ -269,4 +272,5 @@ def _result(samples: Samples, found: Recognition, focal_std: float) -> BundleRes
         zoom=np.exp(optics.zoom) if samples.zooms and optics is not None else None,
         bend=bend,
         readout=(optics.readout or None) if optics is not None else None,
+        swing=None if optics is None else optics.swing,
     )

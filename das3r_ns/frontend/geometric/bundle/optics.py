@@ -49,6 +49,9 @@ class Optics:
     """b1 and b2."""
     readout: float = 0.0
     """Share of the frame time from the first row to the last one; below 0 where the last one comes first."""
+    swing: Float[np.ndarray, "N 3"] | None = None
+    """By how much each camera turns faster than the path through all poses says, a rotation vector per frame time (see
+    ``swing``); None = by nothing."""
 
     @classmethod
     def none(cls, count: int) -> Optics:
@@ -71,7 +74,7 @@ class Optics:
     def moved(self, step: Float[np.ndarray, " O"]) -> Optics:
         """After a step of the unknowns."""
         zoom, shared = np.split(self.unknowns + step, [-SHARED])
-        return Optics(zoom, shared[:2], float(np.clip(shared[2], -1.0, 1.0)))
+        return replace(self, zoom=zoom, bend=shared[:2], readout=float(np.clip(shared[2], -1.0, 1.0)))
 
     def coefficients(self, focal: float, centre: Float[np.ndarray, " 2"]) -> tuple[float, float]:
         """OpenCV's k1 and k2 for a focal in pixels."""
@@ -80,7 +83,7 @@ class Optics:
 
     def of(self, frames: np.ndarray) -> Optics:
         """Of some frames."""
-        return replace(self, zoom=self.zoom[frames])
+        return replace(self, zoom=self.zoom[frames], swing=None if self.swing is None else self.swing[frames])
 
     def straightened(
         self, points: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]

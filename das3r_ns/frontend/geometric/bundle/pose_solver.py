@@ -93,11 +93,35 @@ class Solver:
             self._seen = (key, self._levelled(straight, state, state.optics.readout) if rolls else straight)
         return self._seen[1]
 
+    def row_motion(self, state: State) -> Float[np.ndarray, "N 2 6"]:
+        """What every camera does while it reads a frame; see ``rolling``."""
+        times = self.samples.times
+        times = np.arange(float(len(state.w2c))) if times is None else times
+        motion = row_motion(geo.invert_rigid(state.w2c), times)
+        if state.optics is not None and state.optics.swing is not None:
+            motion[:, 0, 3:] += state.optics.swing
+        return motion
+
+    def offsets(self, state: State) -> Float[np.ndarray, "E K 2"]:
+        """From where each flow ends to where its point is expected, in pixels as the pinhole shows them; 0 where a
+        point has no projection."""
+        s, relative = self.seen(state), self.relative_poses(state)
+
+        def one(i: int) -> Float[np.ndarray, "M K 2"]:
+            e = self.edges[i]
+            rays = np.concatenate([(s.points[i] - s.centre) / state.focal, np.ones((len(s.points[i]), 1))], axis=1)
+            q = np.einsum("mij,kj->mki", relative[e, :3, :3], rays)
+            q += relative[e, None, :3, 3] * state.inverse_depth[i][:, None]
+            front = q[..., 2:] > kernels.MIN_Z
+            places = state.focal * q[..., :2] / np.where(front, q[..., 2:], 1.0) + s.centre
+            return np.where(front, places - s.targets[e], 0.0)
+
+        return np.concatenate(self.map_frames(one))
+
     def _levelled(self, straight: Samples, state: State, readout: float) -> Samples:
         """The samples as the camera of each frame's middle row sees them; keeps their slopes for the read-out."""
         s, filmed = straight, self.samples
-        times = np.arange(float(s.num_frames)) if s.times is None else s.times
-        motion = row_motion(geo.invert_rigid(state.w2c), times)
+        motion = self.row_motion(state)
         moments, target_moments = (p[..., 1] / s.height - 0.5 for p in (filmed.points, filmed.targets))
         points, slopes = levelled(s.points, moments, state.inverse_depth, motion, readout, state.focal, s.centre)
         relative = self.relative_poses(state)

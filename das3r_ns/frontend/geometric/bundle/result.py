@@ -52,6 +52,8 @@ class BundleResult:
     readout: float | None = None
     """Share of the frame time from the first row to the last one, where the rows are read one after the other. All
     else fits pictures of which every row is as the middle one sees it."""
+    swing: Float[np.ndarray, "N 3"] | None = None
+    """By how much each camera turns faster while it is read than the path through all poses says; see ``swing``."""
     unit: float = 1.0
     """Length of 1 of this result in units of the known cameras."""
 

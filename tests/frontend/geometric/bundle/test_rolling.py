@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.flow_samples import sample_flows
+from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
+from das3r_ns.frontend.geometric.bundle.state import State, Terms
+from das3r_ns.frontend.geometric.bundle.swing import settle_swing
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
 
@@ -27,6 +32,13 @@ def shaken(times: np.ndarray) -> np.ndarray:
     c2w = geo.se3_exp(np.concatenate([np.zeros_like(turn), turn], axis=-1))
     c2w[..., :3, 3] = times[..., None] * np.array([0.12, 0.015, 0.15]) - [0.5, 0.0, 2.0]
     return c2w
+
+
+def _depth(frame: int, points: np.ndarray) -> np.ndarray:
+    """Camera z of what the middle row's camera of a frame sees at some points."""
+    c2w = shaken(np.array(float(frame)))
+    rays = np.concatenate([(points - CENTRE) / FOCAL, np.ones((len(points), 1))], axis=-1) @ c2w[:3, :3].T
+    return ((np.sign(rays) * HALF_SIZE - c2w[:3, 3]) / rays).min(axis=-1)
 
 
 def rolling_flows(room: Any, readout: float) -> PairFlows:
@@ -119,6 +131,23 @@ def test_exact_flow_of_a_rolling_shutter_gives_the_readout(shaken_room: Any) -> 
     known = bundle_adjust(flows, config=COARSE, readout=0.7)
     assert known.readout == 0.7
     assert shaken_room.path_error(known.c2w_cv) < 0.02
+
+
+def test_the_bend_of_a_frame_says_how_fast_its_camera_turns(shaken_room: Any) -> None:
+    samples = sample_flows(rolling_flows(shaken_room, 0.7), 16, None)
+    depth = np.stack([_depth(i, samples.points[i]) for i in range(COUNT)])
+    jolt = np.zeros((COUNT, 3))
+    jolt[5] = [0.0, 0.01, 0.005]
+    state = State(geo.invert_rigid(shaken_room.c2w_cv), 1 / depth, FOCAL)
+    state = replace(state, optics=replace(Optics.none(COUNT), readout=0.7, swing=jolt))
+    solver = Solver(samples)
+    residual = solver.residuals(state)
+    seen = residual >= 0
+    np.testing.assert_allclose(np.linalg.norm(solver.offsets(state), axis=-1)[seen], residual[seen], atol=1e-2)
+    robust = solver.robust_scale(residual, 3.0, 1.0)
+    found, after = settle_swing(solver, state, robust, Terms(held=np.ones(COUNT, dtype=bool), focal=False))
+    assert np.linalg.norm(found.optics.swing[5]) < 0.4 * np.linalg.norm(jolt[5])
+    assert solver.cost(after, robust) < solver.cost(residual, robust)
 
 
 def test_a_global_shutter_stays_one(shaken_room: Any, make_room: Callable[..., Any]) -> None:
