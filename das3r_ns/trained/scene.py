@@ -50,6 +50,7 @@ class TrainedScene:
                 f"{name} is no run of das3r on a video. Take the config.yml of `ns-train das3r`, das3r-light or "
                 "das3r-paper."
             )
+        self.name = name
         self.pipeline = pipeline
         self.model = pipeline.model
         self.parser = parser
