@@ -1,7 +1,7 @@
-"""Masks of the front end, and the same as a trained scene mends them (``das3r masks --load-config``), against the truth.
+"""Masks of the front end, and as a trained scene mends them (``das3r masks --load-config``), against the truth.
 
-``python benchmarks/third_look.py SET --load-config CONFIG``: SET is a folder in the layout of ``das3r demo``, CONFIG the
-config.yml of a run on its frames. The figures are kept in benchmarks/results/third_look.json and written into
+``python benchmarks/third_look.py SET --load-config CONFIG``: SET is a folder in the layout of ``das3r demo``, CONFIG
+the config.yml of a run on its frames. The figures are kept in benchmarks/results/third_look.json and written into
 docs/results.md.
 """
 
