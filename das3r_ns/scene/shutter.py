@@ -136,7 +136,7 @@ def _turned(
 
 
 def _remapped(picture: np.ndarray, where: np.ndarray, interpolation: int) -> np.ndarray:
-    return cv2.remap(picture, where, None, interpolation, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.remap(picture, where[..., 0], where[..., 1], interpolation, borderMode=cv2.BORDER_REPLICATE)
 
 
 def rolling_message(shutter: Shutter, found: bool = True) -> str:

@@ -133,7 +133,7 @@ def bundle_adjust(
         replace(fine, zooms=False), replace(state, optics=None), grid, world
     )
     assert result is not None
-    late = [kind for kind in departures if kind != "zooms"]
+    late: list[Departure] = [kind for kind in departures if kind != "zooms"]
     if not late or initial is None or result.zoom is not None:
         return result
     return _departed(replace(fine, zooms=False), result, late) or result

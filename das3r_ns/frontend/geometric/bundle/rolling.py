@@ -10,6 +10,7 @@ cubic spline 99 %.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -59,7 +60,8 @@ def _half_frames(times: tuple[float, ...]) -> Float[np.ndarray, "N 2 N"]:
         values, reach = np.eye(len(knots)), min(ENDS, len(knots))
         first = KroghInterpolator(knots[:reach], values[:reach]).derivative(knots[0])
         last = KroghInterpolator(knots[-reach:], values[-reach:]).derivative(knots[-1])
-        out[i, :, near] = CubicSpline(knots, values, bc_type=((1, first), (1, last)))([-HALF, HALF])
+        ends: Any = ((1, first), (1, last))  # of derivatives; the stub knows names only
+        out[i, :, near] = CubicSpline(knots, values, bc_type=ends)([-HALF, HALF])
     return out
 
 

@@ -146,6 +146,7 @@ def test_the_bend_of_a_frame_says_how_fast_its_camera_turns(shaken_room: Any) ->
     np.testing.assert_allclose(np.linalg.norm(solver.offsets(state), axis=-1)[seen], residual[seen], atol=1e-2)
     robust = solver.robust_scale(residual, 3.0, 1.0)
     found, after = settle_swing(solver, state, robust, Terms(held=np.ones(COUNT, dtype=bool), focal=False))
+    assert found.optics is not None and found.optics.swing is not None
     assert np.linalg.norm(found.optics.swing[5]) < 0.4 * np.linalg.norm(jolt[5])
     assert solver.cost(after, robust) < solver.cost(residual, robust)
 
