@@ -19,6 +19,13 @@ def test_cores_and_memory_both_count(monkeypatch, cores, memory_each, expected):
     assert workers(memory_each) == expected
 
 
+def test_work_that_holds_pythons_lock_takes_few(monkeypatch):
+    monkeypatch.setattr(module, "usable_cores", lambda: 16)
+    assert [workers(locked=share) for share in (0.0, 0.05, 0.2, 0.4, 1.0)] == [16, 16, 5, 3, 1]
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
+    assert workers(locked=0.2) == 2
+
+
 def test_only_the_cores_of_this_process_count(monkeypatch):
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
     assert usable_cores() == 2

@@ -106,7 +106,8 @@ class Das3rDataManager(FullImageDatamanager[StaticWeightDataset], _ForSpiral):
 
         The metadata spare the model what it would have to ask the device for, or compute anew.
         """
-        known, k = self.train_dataset.cameras, cameras.get_intrinsics_matrices()  # sizes lie on the host
+        known = self.train_dataset.cameras  # sizes lie on the host
+        k = cameras.get_intrinsics_matrices().to(cameras.device)  # nerfstudio makes them on the host
         singly = []
         for index in range(len(cameras)):
             camera = cameras[index : index + 1]

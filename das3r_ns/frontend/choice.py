@@ -35,7 +35,7 @@ JOINING = 2
 FRONT_ENDS = {
     "geometric": FrontEnd(
         "das3r_ns.frontend.geometric.estimate",
-        8,
+        9,
         "optical flow and geometry, no trained weights",
         ("points", "stereo", "stopped"),
     ),

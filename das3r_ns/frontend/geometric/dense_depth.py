@@ -134,7 +134,7 @@ def dense_depth(
     if device is not None:  # it is one, whose work lines up anyway
         measured = [measure(i) for i in range(flows.num_frames)]
     else:
-        with ThreadPoolExecutor(max_workers=workers()) as pool:
+        with ThreadPoolExecutor(max_workers=workers(locked=0.07)) as pool:
             measured = list(pool.map(measure, range(flows.num_frames)))
     return agree_and_fill(measured, sight, images, SMOOTH, on_frame, device)
 
@@ -169,7 +169,7 @@ def agree_and_fill(
         on_frame()
         return out
 
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.07)) as pool:
         finished = list(pool.map(finish, range(len(measured))))
     return np.stack([depth for depth, _ in finished]), np.stack([confidence for _, confidence in finished])
 
@@ -186,7 +186,7 @@ def _agree_and_fill_on(
     from das3r_ns.frontend.geometric.torch_kernels import filling as torch_filling
 
     others = [_compared(i, len(measured)) for i in range(len(measured))]
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.07)) as pool:
         lab = np.stack(list(pool.map(_lab, images)))
     return torch_filling.agree_and_fill(
         np.stack([frame.inverse_depth for frame in measured]),

@@ -84,7 +84,7 @@ def dynamic_probability(
         mask = segment_frame(images[t], here) if look is None else drop_specks(here)
         return soften(mask, here)
 
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         return np.stack(list(pool.map(one, range(len(images)))))
 
 

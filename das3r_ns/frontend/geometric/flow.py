@@ -70,7 +70,7 @@ def dis_flow(
         return pair, field.astype(np.float16)
 
     # Threads, because DIS releases the interpreter lock; stride by stride, because long ones start from short ones.
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.17)) as pool:
         for _, group in groupby(sorted(pairs, key=_stride), key=_stride):
             stage = list(group)
             flows.fields.update(pool.map(one, stage))

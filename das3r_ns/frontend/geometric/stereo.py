@@ -145,7 +145,7 @@ def match_frames(
         return DenseDepth(inverse_depth, confidence.astype(np.float32))
 
     if device is None:
-        with ThreadPoolExecutor(max_workers=workers(MEMORY)) as pool:
+        with ThreadPoolExecutor(max_workers=workers(MEMORY, locked=0.1)) as pool:
             measured = list(pool.map(lambda sweep: believed(sweep, _match(sweep, pictures, static)), sweeps))
     else:
         from das3r_ns.frontend.geometric.torch_kernels.stereo import best_matches

@@ -68,7 +68,7 @@ class Solver:
         self.samples = samples
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
-        threads = min(workers(), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
+        threads = min(workers(locked=0.4), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
         self.shares = np.array_split(np.arange(samples.num_frames), threads)
         # Kept, for a step asks for it five times. The threads end with the solver.
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None

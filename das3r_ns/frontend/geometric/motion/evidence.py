@@ -122,7 +122,7 @@ def motion_evidence(
     small = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
     world = static_world(flows, rigid, STRIDES, FAR_STRIDES)
     lab = [cv2.cvtColor(cv2.GaussianBlur(i, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32) for i in small]
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         if before is None:
             regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
         else:

@@ -171,7 +171,7 @@ def look_behind(
         believed = np.clip(FOLLOWED - moves / np.maximum(stays, 1e-3), 0.0, 1.0)
         return *(believed * m for m in (change * moved, witnessed, still[t], stays * moved, at_rest)), believed
 
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         if device is None:
             maps_of_frames = pool.map(lambda t: judged(t, *compared(t)), range(len(images)))
         else:  # it compares frame after frame here, while the threads judge those before

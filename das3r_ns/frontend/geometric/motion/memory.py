@@ -110,7 +110,7 @@ def gone_elsewhere(
 
     if device is not None:  # it is one, whose work lines up anyway
         return np.stack([one(t) for t in range(count)])
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         return np.stack(list(pool.map(one, range(count))))
 
 
@@ -182,5 +182,5 @@ def _around(
     def one(labels: Int[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
         return mean_around(values[labels].astype(np.float32), counted[labels], SURROUNDINGS)
 
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         return regions.mean(np.stack(list(pool.map(one, regions.labels))))

@@ -98,7 +98,7 @@ def static_world(
     """
     pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in strides]
     far_pairs = [(i, j) for i, j in flows.pairs if abs(i - j) in far_strides]
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
+    with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
 
         def backgrounds(wanted: list[Pair]) -> dict[Pair, BackgroundFlow]:
             return dict(zip(wanted, pool.map(lambda pair: fit_background(flows.flow(*pair)), wanted), strict=True))

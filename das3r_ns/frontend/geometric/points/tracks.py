@@ -239,7 +239,7 @@ def find_again(
         tracks.correlation[e, better] = correlation[better]
         on_pair()
 
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(workers(locked=0.2)) as pool:
         list(pool.map(one, range(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted).tolist()))
 
 
