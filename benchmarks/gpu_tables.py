@@ -80,15 +80,17 @@ def kernels(parts: dict[str, Any]) -> list[str]:
     return table(("kernel", "16 cores, ms a frame", "GPU, ms a frame", "values more than 0.001 apart, %"), rows)
 
 
-def main() -> None:
-    """Write the tables."""
-    runs = json.loads((ROOT / "benchmarks/results/gpu.json").read_text())["runs"]
+def load_results() -> list[dict[str, Any]]:
+    """The runs."""
+    return json.loads((ROOT / "benchmarks/results/gpu.json").read_text())["runs"]
+
+
+def markdown(runs: list[dict[str, Any]]) -> str:
+    """All tables, with what they were measured on."""
     first = runs[0]["parts"]
-    lines = [provenance_line(runs), ""]
-    for rows in (rasteriser(first), training(runs), stages(runs), kernels(first)):
-        lines += [*rows, ""]
-    update_between_marks(ROOT / "docs/results.md", "gpu", "\n".join(lines[:-1]))
+    tables = (rasteriser(first), training(runs), stages(runs), kernels(first))
+    return "\n\n".join([provenance_line(runs), *("\n".join(rows) for rows in tables)])
 
 
 if __name__ == "__main__":
-    main()
+    update_between_marks(ROOT / "docs/results.md", "gpu", markdown(load_results()))

@@ -54,7 +54,7 @@ def main(arguments: Arguments) -> None:
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     kept[arguments.set.name] = row
     write_json(KEPT, kept)
-    update_between_marks(PAGE, "third-look", table(kept))
+    update_between_marks(PAGE, "third_look", table(kept))
 
 
 def table(kept: dict[str, Any]) -> str:

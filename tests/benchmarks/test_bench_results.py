@@ -148,6 +148,12 @@ def test_what_full_size_measured_is_written(monkeypatch: pytest.MonkeyPatch) -> 
     assert between_marks(ROOT / "docs/results.md", "full_size") == module.markdown(module.load_results())
 
 
+def test_what_a_gpu_check_measured_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = importlib.import_module("gpu_tables")
+    assert between_marks(ROOT / "docs/results.md", "gpu") == module.markdown(module.load_results())
+
+
 def between_marks(path: Path, mark: str) -> str:
     return path.read_text().split(f"<!-- {mark}:begin -->\n")[1].split(f"\n<!-- {mark}:end -->")[0]
 
