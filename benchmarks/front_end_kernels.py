@@ -130,7 +130,8 @@ def _both(run: Run, device: torch.device, frames: int) -> dict[str, Any]:
     (there, cpu_ms), (here, ms) = (_timed(run, where, frames) for where in (None, device))
     apart = {}
     for name, known in there.items():
-        size = float(np.quantile(np.abs(known), 0.99)) or float(np.abs(known).max()) or 1.0
+        # Where hardly anything differs from zero the quantile says nothing.
+        size = max(float(np.quantile(np.abs(known), 0.99)), 0.01 * float(np.abs(known).max())) or 1.0
         difference = np.abs(here[name] - known) / size
         apart[name] = {"most": float(difference.max()), "share_above_1e-3": float((difference > 1e-3).mean())}
     return {"cpu_ms": cpu_ms, "ms": ms, "apart": apart}
