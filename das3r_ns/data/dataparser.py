@@ -268,7 +268,7 @@ def training_size(
 
     if wanted == "working" or (wanted == "auto" and max(working) >= min(AUTO_LONG_SIDE, max(video))):
         return working
-    long_side = {"auto": AUTO_LONG_SIDE, "original": max(video)}.get(wanted, wanted)
+    long_side = wanted if isinstance(wanted, int) else AUTO_LONG_SIDE if wanted == "auto" else max(video)
     return video if max(video) <= long_side else working_size(video, long_side)
 
 

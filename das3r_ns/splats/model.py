@@ -20,7 +20,6 @@ from das3r_ns.errors import Das3rExit
 from das3r_ns.rasterization import rasterization
 from das3r_ns.splats.camera import (
     SPLAT_VARIANCE,
-    picture_size,
     refined_c2w,
     scaled_intrinsics,
     splat_variance,
@@ -29,6 +28,7 @@ from das3r_ns.splats.camera import (
 from das3r_ns.splats.checkpoints import load_resized
 from das3r_ns.splats.config import Das3rModelConfig
 from das3r_ns.splats.density import StaticSceneStrategy
+from das3r_ns.splats.evaluation_outputs import evaluation_outputs
 from das3r_ns.splats.image_metrics import ImageMetrics
 from das3r_ns.splats.initialization import initial_gaussians, scene_scale
 from das3r_ns.splats.light import FrameLight
@@ -312,75 +312,8 @@ class Das3rModel(SplatfactoModel):
     def evaluation_outputs(
         self, camera: Cameras, shown: Bool[Tensor, " N"] | None = None, raw: bool = False
     ) -> dict[str, Tensor]:
-        """Everything a viewer can show.
-
-        ``staticness`` is the mean staticness of what is drawn. ``dynamic_probability`` is 1 minus the mean staticness
-        of what *would* be drawn at the raw opacities: movers are transparent in the former and show in the latter. It
-        is about the whole video, since a scene of Gaussians has no time: 1 where, seen from here, something moved at
-        some moment. It is 0 where nothing is drawn, and everywhere once the movers have been pruned.
-
-        Args:
-            camera: One camera.
-            shown: Which Gaussians to show; all where None.
-            raw: Draw them with their raw opacities, as if all were static.
-        """
-        chosen = self._cropped(shown)
-        background = self._get_background_color()
-        if not isinstance(chosen, slice) and not chosen.any():
-            return self._empty_outputs(camera, background)
-        render, alpha, _ = self.render(camera, chosen, with_aux=True, raw=raw)
-        rgb = self.in_light_of_frame((render[..., :3] + (1 - alpha) * background)[0], camera).clamp(0.0, 1.0)
-        shown = alpha[0].clamp_min(1e-6)
-        staticness = torch.where(alpha[0] > 0, render[0, ..., 3:4] / shown, 0.0)
-        depth = render[0, ..., 4:5]
-        return {
-            "rgb": rgb,
-            "depth": torch.where(alpha[0] > 0, depth, depth.max()),
-            "accumulation": alpha[0],
-            "staticness": staticness,
-            "dynamic_probability": self._dynamic_probability(camera, chosen, staticness, alpha[0]),
-            "background": background.expand_as(rgb),
-        }
-
-    def _dynamic_probability(
-        self,
-        camera: Cameras,
-        chosen: Bool[Tensor, " N"] | slice,
-        staticness: Float[Tensor, "H W 1"],
-        accumulation: Float[Tensor, "H W 1"],
-    ) -> Float[Tensor, "H W 1"]:
-        params = self.gauss_params
-        staticness_of = self.staticness[chosen].clamp(0, 1)
-        if not (staticness_of < 0.5).any():  # nothing would change but the price of a second render
-            return torch.where(accumulation > 0, 1 - staticness, 0.0)
-        k, width, height = scaled_intrinsics(camera, 1)
-        render, alpha, _ = rasterization(
-            means=params["means"][chosen],
-            quats=params["quats"][chosen],
-            scales=torch.exp(params["scales"][chosen]),
-            opacities=torch.sigmoid(params["opacities"][chosen]).squeeze(-1),
-            colors=1 - staticness_of,
-            viewmats=self.view_matrix(camera),
-            Ks=k.to(self.device),
-            width=width,
-            height=height,
-            eps2d=splat_variance(float(k[0, 0, 0]), self.trained_focal),
-            rasterize_mode=self.config.rasterize_mode,
-        )
-        return torch.where(alpha > 0, render / alpha.clamp_min(1e-6), 0.0)[0].clamp(0.0, 1.0)
-
-    def _cropped(self, shown: Bool[Tensor, " N"] | None) -> Bool[Tensor, " N"] | slice:
-        if self.crop_box is None:
-            return slice(None) if shown is None else shown
-        within = self.crop_box.within(self.means).reshape(-1)
-        return within if shown is None else within & shown
-
-    @staticmethod
-    def _empty_outputs(camera: Cameras, background: Float[Tensor, "3"]) -> dict[str, Tensor]:
-        width, height = picture_size(camera)
-        rgb, nothing = background.expand(height, width, 3), background.new_zeros(height, width, 1)
-        names = ("depth", "accumulation", "staticness", "dynamic_probability")
-        return {"rgb": rgb, "background": rgb} | dict.fromkeys(names, nothing)
+        """Everything a viewer can show; see :func:`das3r_ns.splats.evaluation_outputs.evaluation_outputs`."""
+        return evaluation_outputs(self, camera, shown, raw)
 
     def static_weight(self, batch: Mapping[str, Any]) -> Float[Tensor, "H W 1"]:
         """Static weight of a batch at the resolution of this step."""
