@@ -51,7 +51,7 @@ def residuals(
 
 
 @njit(cache=True, nogil=True, fastmath=False)
-def normal_equations(
+def fill_normal_equations(
     points: Float[np.ndarray, "K 2"],
     inverse_depth: Float[np.ndarray, " K"],
     targets: Float[np.ndarray, "M K 2"],
@@ -62,43 +62,21 @@ def normal_equations(
     centre: Float[np.ndarray, " 2"],
     point_slopes: Float[np.ndarray, "K 2 P"],
     target_slopes: Float[np.ndarray, "M K 2 P"],
-) -> tuple[
-    Float[np.ndarray, "L L"],
-    Float[np.ndarray, " L"],
-    Float[np.ndarray, "L K"],
-    Float[np.ndarray, " K"],
-    Float[np.ndarray, " K"],
-]:
-    """Gauss-Newton blocks of the M edges that leave one frame, L = (6 + P) (M + 1) + 1.
-
-    Args:
-        points: Image coordinates in the source frame.
-        inverse_depth: Inverse depth of each point.
-        targets: Where the flow takes each point, per edge.
-        weights: Weight of each residual in 1 / px^2, 0 = ignore.
-        relative: Relative poses T_ij of the edges.
-        adjoint: Ad(T_ij) of the edges.
-        focal: Focal in pixels.
-        centre: Principal point.
-        point_slopes: Derivative of each point for the P unknowns of the source frame.
-        target_slopes: Derivative of each target for the P unknowns of its frame.
-
-    Returns:
-        hessian: Of the unknowns [source pose 6 | target poses 6 M | log focal | source P | targets P M].
-        gradient: J' w r of the same unknowns.
-        cross: J' w J between those unknowns and each inverse depth.
-        depth_hessian: J' w J of each inverse depth.
-        depth_gradient: J' w r of each inverse depth.
-    """
+    hessian: Float[np.ndarray, "L L"],
+    gradient: Float[np.ndarray, " L"],
+    cross: Float[np.ndarray, "L K"],
+    depth_hessian: Float[np.ndarray, " K"],
+    depth_gradient: Float[np.ndarray, " K"],
+) -> None:
+    """:func:`normal_equations`, written into the last five arrays whatever they hold."""
     edges, count = weights.shape
     own = point_slopes.shape[2]
     last = 6 * (edges + 1)
-    size = last + 1 + own * (edges + 1)
-    hessian = np.zeros((size, size))
-    gradient = np.zeros(size)
-    cross = np.zeros((size, count))
-    depth_hessian = np.zeros(count)
-    depth_gradient = np.zeros(count)
+    hessian[:] = 0.0
+    gradient[:] = 0.0
+    cross[:] = 0.0
+    depth_hessian[:] = 0.0
+    depth_gradient[:] = 0.0
     # Columns of an edge: pose of the target, log focal, P of the source, P of the target, residual.
     columns = 7 + 2 * own
     block = np.zeros((columns, columns + 1))
@@ -204,6 +182,72 @@ def normal_equations(
             for b in range(6, columns):
                 hessian[place[a], place[b]] += block[a, b]
             gradient[place[a]] += block[a, columns]
+
+
+@njit(cache=True, nogil=True, fastmath=False)
+def normal_equations(
+    points: Float[np.ndarray, "K 2"],
+    inverse_depth: Float[np.ndarray, " K"],
+    targets: Float[np.ndarray, "M K 2"],
+    weights: Float[np.ndarray, "M K"],
+    relative: Float[np.ndarray, "M 3 4"],
+    adjoint: Float[np.ndarray, "M 6 6"],
+    focal: float,
+    centre: Float[np.ndarray, " 2"],
+    point_slopes: Float[np.ndarray, "K 2 P"],
+    target_slopes: Float[np.ndarray, "M K 2 P"],
+) -> tuple[
+    Float[np.ndarray, "L L"],
+    Float[np.ndarray, " L"],
+    Float[np.ndarray, "L K"],
+    Float[np.ndarray, " K"],
+    Float[np.ndarray, " K"],
+]:
+    """Gauss-Newton blocks of the M edges that leave one frame, L = (6 + P) (M + 1) + 1.
+
+    Args:
+        points: Image coordinates in the source frame.
+        inverse_depth: Inverse depth of each point.
+        targets: Where the flow takes each point, per edge.
+        weights: Weight of each residual in 1 / px^2, 0 = ignore.
+        relative: Relative poses T_ij of the edges.
+        adjoint: Ad(T_ij) of the edges.
+        focal: Focal in pixels.
+        centre: Principal point.
+        point_slopes: Derivative of each point for the P unknowns of the source frame.
+        target_slopes: Derivative of each target for the P unknowns of its frame.
+
+    Returns:
+        hessian: Of the unknowns [source pose 6 | target poses 6 M | log focal | source P | targets P M].
+        gradient: J' w r of the same unknowns.
+        cross: J' w J between those unknowns and each inverse depth.
+        depth_hessian: J' w J of each inverse depth.
+        depth_gradient: J' w r of each inverse depth.
+    """
+    edges, count = weights.shape
+    size = (6 + point_slopes.shape[2]) * (edges + 1) + 1
+    hessian = np.empty((size, size))
+    gradient = np.empty(size)
+    cross = np.empty((size, count))
+    depth_hessian = np.empty(count)
+    depth_gradient = np.empty(count)
+    fill_normal_equations(
+        points,
+        inverse_depth,
+        targets,
+        weights,
+        relative,
+        adjoint,
+        focal,
+        centre,
+        point_slopes,
+        target_slopes,
+        hessian,
+        gradient,
+        cross,
+        depth_hessian,
+        depth_gradient,
+    )
     return hessian, gradient, cross, depth_hessian, depth_gradient
 
 

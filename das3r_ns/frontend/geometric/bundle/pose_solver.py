@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
+from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
+from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layout
+from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
@@ -47,19 +49,6 @@ THREADS_PAY = 50_000
 T = TypeVar("T")
 
 
-@dataclass
-class FrameEquations:
-    """Normal equations of the edges that leave one frame, kept for the back-substitution."""
-
-    cross: Float[np.ndarray, "L K"]
-    depth_hessian: Float[np.ndarray, " K"]
-    depth_gradient: Float[np.ndarray, " K"]
-    reduced: Float[np.ndarray, "L L"]
-    gradient: Float[np.ndarray, " L"]
-    index: Int[np.ndarray, " L"]
-    """Place of the L unknowns in the reduced system."""
-
-
 class Solver:
     """Bundle adjustment of one set of samples; the state and the robust scales are handed in and out."""
 
@@ -69,7 +58,9 @@ class Solver:
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
         threads = min(workers(locked=0.4), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
-        self.shares = np.array_split(np.arange(samples.num_frames), threads)
+        self.shares = [(int(s[0]), int(s[-1]) + 1) for s in np.array_split(np.arange(samples.num_frames), threads)]
+        self._starts = np.searchsorted(samples.sources, np.arange(samples.num_frames + 1)).astype(np.int64)
+        self._layouts: dict[bool, Layout] = {}
         # Kept, for a step asks for it five times. The threads end with the solver.
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._seen: tuple[Optics | State, Samples] | None = None
@@ -79,8 +70,28 @@ class Solver:
         """``function(frame)`` of every frame, on a few threads (the kernels release the interpreter lock)."""
         if self.pool is None:
             return [function(i) for i in range(self.samples.num_frames)]
-        found = self.pool.map(lambda share: [function(int(i)) for i in share], self.shares)
+        found = self.pool.map(lambda share: [function(i) for i in range(*share)], self.shares)
         return [one for share in found for one in share]
+
+    def run_shares(self, function: Callable[[int, int], object]) -> None:
+        """``function(first, last)`` of the frames of every thread; what it finds it leaves in arrays."""
+        if self.pool is None:
+            function(0, self.samples.num_frames)
+        else:
+            list(self.pool.map(lambda share: function(*share), self.shares))
+
+    def layout(self, state: State) -> Layout:
+        """How the equations of all frames lie in memory."""
+        optics = state.optics is not None
+        if optics not in self._layouts:
+            self._layouts[optics] = layout(self.samples, self.edges, optics=optics)
+        return self._layouts[optics]
+
+    def magnification(self, state: State) -> Float[np.ndarray, " E"]:
+        """Size of what the target of each edge shows against how the pinhole shows it, float32."""
+        if state.optics is None:
+            return np.ones(len(self.samples.sinks), dtype=np.float32)
+        return state.optics.magnification(self.samples.sinks)[:, 0]
 
     def seen(self, state: State) -> Samples:
         """The samples as the one pinhole of the state shows them."""
@@ -112,7 +123,7 @@ class Solver:
             rays = np.concatenate([(s.points[i] - s.centre) / state.focal, np.ones((len(s.points[i]), 1))], axis=1)
             q = np.einsum("mij,kj->mki", relative[e, :3, :3], rays)
             q += relative[e, None, :3, 3] * state.inverse_depth[i][:, None]
-            front = q[..., 2:] > kernels.MIN_Z
+            front = q[..., 2:] > MIN_Z
             places = state.focal * q[..., :2] / np.where(front, q[..., 2:], 1.0) + s.centre
             return np.where(front, places - s.targets[e], 0.0)
 
@@ -130,7 +141,7 @@ class Solver:
             e = self.edges[i]
             rays = np.concatenate([(points[i] - s.centre) / state.focal, np.ones((len(points[i]), 1))], axis=1)
             z = relative[e, 2, :3] @ rays.T + relative[e, 2, 3:] * state.inverse_depth[i]
-            there = state.inverse_depth[i] / np.maximum(z, kernels.MIN_Z)
+            there = state.inverse_depth[i] / np.maximum(z, MIN_Z)
             return levelled(s.targets[e], target_moments[e], there, motion[s.sinks[e]], readout, state.focal, s.centre)
 
         moved = self.map_frames(one)
@@ -146,23 +157,37 @@ class Solver:
 
     def residuals(self, state: State) -> Float[np.ndarray, "E K"]:
         """Residual of every flow in pixels of its target, -1 where a point has no projection."""
-        s = self.seen(state)
+        s, magnification = self.seen(state), self.magnification(state)
         relative = np.ascontiguousarray(self.relative_poses(state)[:, :3])
+        out = np.empty(s.targets.shape[:2], dtype=np.float32)
 
-        def one(i: int) -> Float[np.ndarray, "M K"]:
-            e = self.edges[i]
-            return kernels.residuals(
-                s.points[i], state.inverse_depth[i], s.targets[e], relative[e], state.focal, s.centre
+        def run(first: int, last: int) -> None:
+            kernels.fill_residuals(
+                first,
+                last,
+                self._starts,
+                s.points,
+                state.inverse_depth,
+                s.targets,
+                relative,
+                state.focal,
+                s.centre,
+                magnification,
+                out,
             )
 
-        residual = np.concatenate(self.map_frames(one))
-        if state.optics is None:
-            return residual
-        return np.where(residual >= 0, residual * state.optics.magnification(s.sinks), residual)
+        self.run_shares(run)
+        return out
 
     def cost(self, residual: Float[np.ndarray, "E K"], robust: Robust) -> float:
         """Weighted sum of the robust losses."""
-        return float((self.weights * robust.cost(residual, slice(None))).sum(dtype=np.float64))
+        losses, starts = np.empty_like(residual), self._starts
+        self.run_shares(
+            lambda first, last: kernels.fill_losses(
+                int(starts[first]), int(starts[last]), residual, robust.scale, self.weights, losses
+            )
+        )
+        return float(losses.sum(dtype=np.float64))
 
     def robust_scale(self, residual: Float[np.ndarray, "E K"], multiple: float, floor: float) -> Robust:
         """Geman-McClure scale per edge: ``multiple`` times the noise that the weighted median residual shows."""
@@ -204,74 +229,66 @@ class Solver:
 
     def linearise(
         self, state: State, residual: Float[np.ndarray, "E K"], robust: Robust, terms: Terms
-    ) -> tuple[list[FrameEquations], float, Float[np.ndarray, "N K"]]:
+    ) -> tuple[Equations, float, Float[np.ndarray, "N K"]]:
         """Normal equations at ``state``, inverse depths eliminated frame by frame.
 
         Returns:
-            The equations of each frame; the weight of the smoothness prior; and the inverse depths it draws to, which
+            The equations of all frames; the weight of the smoothness prior; and the inverse depths it draws to, which
             stay as they are during a step so that every inverse depth keeps an equation of its own.
         """
-        s = self.seen(state)
+        s, magnification = self.seen(state), self.magnification(state)
         relative = self.relative_poses(state)
         point_slopes, target_slopes = self._slopes(state)
         adjoint = adjoints(relative)
         relative = np.ascontiguousarray(relative[:, :3])
+        found = Equations.empty(self.layout(state), s.points.shape[1])
+        places = found.layout
+        arrays = found.reduced, found.gradient, found.cross, found.depth_hessian, found.depth_gradient
 
-        def build(i: int) -> tuple[np.ndarray, ...]:
-            e = self.edges[i]
-            weights = (self.weights[e] * robust.weights(residual[e], e)).astype(np.float32)
-            if state.optics is not None:
-                weights *= state.optics.magnification(s.sinks[e]) ** 2
-            return kernels.normal_equations(
-                s.points[i],
-                state.inverse_depth[i],
-                s.targets[e],
-                weights,
-                relative[e],
-                adjoint[e],
+        def build(first: int, last: int) -> None:
+            kernels.fill_equations(
+                first,
+                last,
+                self._starts,
+                places.rows,
+                places.squares,
+                s.points,
+                state.inverse_depth,
+                s.targets,
+                self.weights,
+                residual,
+                robust.scale,
+                magnification,
+                relative,
+                adjoint,
                 state.focal,
                 s.centre,
-                point_slopes[i],
-                target_slopes[e],
+                point_slopes,
+                target_slopes,
+                *arrays,
             )
 
-        blocks = self.map_frames(build)
-        information = np.stack([b[3] for b in blocks])
-        prior = terms.smoothness * float(np.median(information)) + 1e-9
-        target = self.smoothed(state.inverse_depth, information)
+        self.run_shares(build)
+        prior = terms.smoothness * float(np.median(found.depth_hessian)) + 1e-9
+        target = self.smoothed(state.inverse_depth, found.depth_hessian)
+        bounds = NEAR_RANGE if terms.near else (-np.inf, np.inf)
 
-        def eliminate(i: int) -> FrameEquations:
-            hessian, gradient, cross, depth_hessian, depth_gradient = blocks[i]
-            depth_hessian = depth_hessian + prior
-            depth_gradient = depth_gradient + prior * (state.inverse_depth[i] - target[i])
-            if terms.near:
-                low, high = NEAR_RANGE
-                held = np.where(depth_gradient > 0, state.inverse_depth[i] <= low, state.inverse_depth[i] >= high)
-                cross = np.where(held, 0.0, cross)
-                depth_gradient = np.where(held, 0.0, depth_gradient)
-            reduced, gradient = kernels.eliminate_depth(hessian, gradient, cross, depth_hessian, depth_gradient)
-            poses = np.concatenate([[i], s.sinks[self.edges[i]]])
-            index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), self.focal_place)
-            if state.optics is not None:
-                zoom = self.focal_place + 1 + poses
-                shared = np.broadcast_to(self.focal_place + 1 + s.num_frames + np.arange(SHARED), (len(poses), SHARED))
-                index = np.concatenate([index, np.column_stack([zoom, shared]).ravel()])
-            return FrameEquations(cross, depth_hessian, depth_gradient, reduced, gradient, index)
+        def eliminate(first: int, last: int) -> None:
+            kernels.eliminate_depths(
+                first, last, places.rows, places.squares, state.inverse_depth, target, prior, *bounds, *arrays
+            )
 
-        return self.map_frames(eliminate), prior, target
+        self.run_shares(eliminate)
+        return found, prior, target
 
     def reduced_system(
-        self, frames: list[FrameEquations], state: State, terms: Terms
+        self, equations: Equations, state: State, terms: Terms
     ) -> tuple[Float[np.ndarray, "L L"], Float[np.ndarray, " L"]]:
         """Sum of the frames' Schur complements, with the prior on the focal."""
         size, focal = len(self.free(state, terms)), self.focal_place
         hessian, gradient = np.zeros((size, size)), np.zeros(size)
-        for f in frames:
-            np.add.at(gradient, f.index, f.gradient)
-            if state.optics is None:
-                hessian[np.ix_(f.index, f.index)] += f.reduced
-            else:  # the bend of the lens stands at several places of a frame's equations
-                np.add.at(hessian, (f.index[:, None], f.index), f.reduced)
+        at = equations.layout
+        kernels.add_up(at.rows, at.squares, at.index, equations.reduced, equations.gradient, hessian, gradient)
         information = terms.focal_prior * CORRELATED / FOCAL_SIGMA**2
         hessian[focal, focal] += information
         gradient[focal] += information * np.log(state.focal / self.samples.focal_prior)
@@ -310,12 +327,12 @@ class Solver:
             state = replace(state, optics=Optics.none(self.samples.num_frames))
         free = self.free(state, terms)
         for _ in range(iterations):
-            frames, prior, target = self.linearise(state, residual, robust, terms)
-            hessian, gradient = self.reduced_system(frames, state, terms)
+            equations, prior, target = self.linearise(state, residual, robust, terms)
+            hessian, gradient = self.reduced_system(equations, state, terms)
             start = cost + self._priors(state, prior, target)
             for _ in range(6):
                 step = damped_step(hessian, gradient, free, damping)
-                trial = self.apply(state, step, frames, terms)
+                trial = self.apply(state, step, equations, terms)
                 trial_residual = self.residuals(trial)
                 trial_cost = self.cost(trial_residual, robust)
                 if trial_cost + self._priors(trial, prior, target) < start:
@@ -337,13 +354,13 @@ class Solver:
             focal += CORRELATED * unknowns @ optics_prior(self.samples.num_frames) @ unknowns
         return float(focal + prior * ((state.inverse_depth - target) ** 2).sum())
 
-    def apply(self, state: State, step: Float[np.ndarray, " L"], frames: list[FrameEquations], terms: Terms) -> State:
+    def apply(self, state: State, step: Float[np.ndarray, " L"], equations: Equations, terms: Terms) -> State:
         """The state after a step of the reduced unknowns, inverse depths by back-substitution."""
         n = self.samples.num_frames
         w2c = geo.se3_exp(step[: self.focal_place].reshape(n, 6)) @ state.w2c
         inverse_depth = state.inverse_depth
         if terms.translation:
-            delta = np.stack([-(f.depth_gradient + step[f.index] @ f.cross) / f.depth_hessian for f in frames])
+            delta = equations.depth_steps(step)
             # No inverse depth may more than halve or double in a step: the linear model overshoots far from its place.
             inverse_depth = np.clip(inverse_depth + delta, 0.5 * inverse_depth, 2 * inverse_depth + 1e-3)
             low, high = INVERSE_DEPTH_RANGE

@@ -1,0 +1,74 @@
+"""The normal equations of all frames, one after the other in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import SHARED
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the equations of each frame lie, L unknowns each: those of its own pose, of the frames its edges lead to,
+    log focal, and P of the optics for each of these frames."""
+
+    rows: Int[np.ndarray, " N+1"]
+    """Where those of frame i begin among all R = sum of L, and where the last ones end."""
+    squares: Int[np.ndarray, " N+1"]
+    """The same among all S = sum of L^2."""
+    index: Int[np.ndarray, " R"]
+    """Place of each in the reduced system."""
+
+    def of(self, frame: int) -> slice:
+        """The rows of a frame."""
+        return slice(int(self.rows[frame]), int(self.rows[frame + 1]))
+
+
+def layout(samples: Samples, edges: list[slice], *, optics: bool) -> Layout:
+    """Of the edges that leave each frame; ``optics``: whether frames have unknowns of their own optics."""
+    focal_place = 6 * samples.num_frames
+    found = []
+    for i, e in enumerate(edges):
+        poses = np.concatenate([[i], samples.sinks[e]])
+        index = np.append((6 * poses[:, None] + np.arange(6)).ravel(), focal_place)
+        if optics:
+            zoom = focal_place + 1 + poses
+            shared = np.broadcast_to(focal_place + 1 + samples.num_frames + np.arange(SHARED), (len(poses), SHARED))
+            index = np.concatenate([index, np.column_stack([zoom, shared]).ravel()])
+        found.append(index.astype(np.int64))
+    sizes = np.array([len(index) for index in found])
+    ends = [np.concatenate([[0], np.cumsum(s)]).astype(np.int64) for s in (sizes, sizes**2)]
+    return Layout(*ends, np.concatenate(found))
+
+
+@dataclass
+class Equations:
+    """Normal equations of the edges that leave each frame, kept for the back-substitution."""
+
+    layout: Layout
+    reduced: Float[np.ndarray, " S"]
+    """An L x L block for each frame."""
+    gradient: Float[np.ndarray, " R"]
+    cross: Float[np.ndarray, "R K"]
+    depth_hessian: Float[np.ndarray, "N K"]
+    depth_gradient: Float[np.ndarray, "N K"]
+
+    @classmethod
+    def empty(cls, layout: Layout, points: int) -> Equations:
+        """Room for those of frames with so many points each."""
+        frames, rows, squares = len(layout.rows) - 1, int(layout.rows[-1]), int(layout.squares[-1])
+        depths = np.empty((2, frames, points))
+        return cls(layout, np.empty(squares), np.empty(rows), np.empty((rows, points)), *depths)
+
+    def depth_steps(self, step: Float[np.ndarray, " U"]) -> Float[np.ndarray, "N K"]:
+        """Steps of the inverse depths that go with one of the reduced unknowns, by back-substitution."""
+        moved = step[self.layout.index]
+        pushed = np.empty_like(self.depth_gradient)
+        for i in range(len(pushed)):
+            rows = self.layout.of(i)
+            np.matmul(moved[rows], self.cross[rows], out=pushed[i])
+        return -(self.depth_gradient + pushed) / self.depth_hessian
