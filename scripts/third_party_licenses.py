@@ -28,7 +28,7 @@ Worth knowing
   - usd-core (a modified Apache-2.0, "TOST-1.0") is used where it is installed, to write USD: the extra `usd`. OpenEXR
     (BSD-3-Clause) is used where it is installed, to write EXR pictures: the extra `exr`.
   - pycolmap (BSD-3-Clause) is used where it is installed, for COLMAP's cameras: the extra `colmap`.
-  - ray (Apache-2.0) is used where it is installed, by `das3r batch`: the extra `cluster`.
+  - ray (Apache-2.0) and fsspec (BSD-3-Clause) are used where they are installed, by `das3r batch`: the extra `cluster`.
   - pycolmap and evo (GPL-3.0) check das3r's results in its tests: the extra `dev`. Nothing that is installed for use
     has to do with evo.
   - nerfstudio's LPIPS metric uses AlexNet weights from torchvision, which are fetched only when that metric is asked

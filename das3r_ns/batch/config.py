@@ -22,7 +22,7 @@ class BatchConfig:
 
     videos: tyro.conf.Positional[tuple[str, ...]]
     """Videos: files, folders of frames, folders of such videos, patterns ('shots/*.mp4'), and manifests (.csv, .yaml)
-    with options for each video."""
+    with options for each video. With --storage also URLs of files, of folders of frames, and patterns of such."""
     output_dir: Path
     """Folder for the results: a folder for every video, batch.json and batch.html. What is finished in it is not done
     again."""
@@ -34,7 +34,14 @@ class BatchConfig:
     """Steps of every training; those of the preset if not given."""
     address: str | None = None
     """A Ray cluster: auto (the one that this machine belongs to), HOST:PORT or ray://HOST:PORT. Its machines see the
-    videos and the output folder under the same paths. If not given, this machine alone."""
+    videos and the output folder under the same paths, unless there is a --storage. If not given, this machine alone."""
+    storage: str | None = None
+    """URL of a folder in a store that all machines reach, for clusters that share no file system: s3://BUCKET/FOLDER,
+    gs://, file:///FOLDER, whatever fsspec knows. Results go there; every step works in a scratch folder of its machine,
+    and the output folder gets the report alone. A step is finished when its record is in the store."""
+    scratch_dir: Path | None = None
+    """With --storage: folder of every machine below which steps work, under the same path, and the same in later calls;
+    if not given, that for temporary files."""
     jobs: int | None = None
     """Most videos that are worked on at the same time; if not given, as many as keep every machine busy."""
     cpus: int = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +34,18 @@ class Report:
         steps: That are wanted.
         preset: For videos without one of their own.
         started: When the run began, seconds since the epoch.
+        published: Called when the report has been written.
     """
 
-    def __init__(self, output: Path, steps: Sequence[StepName], preset: str, started: float) -> None:
-        self.output, self.started = output, started
+    def __init__(
+        self,
+        output: Path,
+        steps: Sequence[StepName],
+        preset: str,
+        started: float,
+        published: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.output, self.started, self.published = output, started, published
         self.head = {"das3r_version": __version__, "preset": preset, "steps": list(steps)}
         self.videos: dict[str, dict[str, Any]] = _earlier(output)
         self.work_seconds = 0.0
@@ -52,7 +60,7 @@ class Report:
             # Steps that this run is not asked for stay as they are.
             others = {name: record for name, record in earlier.items() if name not in self.head["steps"]}
             self.videos[plan.video.name] = {
-                "data": str(plan.video.data),
+                "data": plan.video.url or str(plan.video.data),
                 "preset": options.preset,
                 "frames": look.frames,
                 "size": list(look.size),
@@ -106,6 +114,7 @@ class Report:
         }
         write_json(self.output / MARKER, results)
         write_text(self.output / PAGE, batch_page(results, self.output))
+        self.published()
         return results
 
 

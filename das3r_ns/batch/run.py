@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,15 +14,17 @@ from filelock import FileLock, Timeout
 
 from das3r_ns.batch.cluster import Cluster, Needs, Outcome, Task, check_ray, connected
 from das3r_ns.batch.config import STEPS, BatchConfig, StepName
-from das3r_ns.batch.look import Look, look_at
+from das3r_ns.batch.look import Look
+from das3r_ns.batch.place import SharedFolder, Stored
 from das3r_ns.batch.plan import Plan
 from das3r_ns.batch.report import Report
 from das3r_ns.batch.steps import FOLLOWS, REQUIRES, Step, needs, steps_of
+from das3r_ns.batch.storage import Storage
 from das3r_ns.batch.table import LiveTable
 from das3r_ns.batch.videos import Video, VideoOptions, find_videos
-from das3r_ns.batch.work import MARKER, Interrupted, Record, StepFailed, run_step
+from das3r_ns.batch.work import MARKER, Interrupted, Record, StepFailed
 from das3r_ns.errors import Das3rError
-from das3r_ns.files import check_output_directory, remove_abandoned, write_json
+from das3r_ns.files import check_output_directory, remove_abandoned
 from das3r_ns.frontend.config import given
 from das3r_ns.progress import Progress
 
@@ -56,32 +60,43 @@ def run_batch(config: BatchConfig, progress: Progress, steps: StepsOf = steps_of
     videos = find_videos(config.videos, options, given(config.front_end))
     output = config.output_dir.resolve()
     check_output_directory(output, MARKER)
+    place = _place(config, output)
+    videos = [place.settle(video) for video in videos]
+    place.check()
     with connected(config.address) as cluster:
         machines = cluster.machines()
         gpus = int(any(machine.gpus >= 1 for machine in machines))
         preset = config.preset or ("das3r" if gpus else "das3r-light")
         videos = [video.with_preset(preset) for video in videos]
         cpus = int(min(config.cpus, max(machine.cpus for machine in machines)))
-        if not (output / MARKER).is_file():
-            write_json(output / MARKER, {"videos": {}})
+        place.begin()
         with _alone(output):
-            report = Report(output, wanted, preset, started)
+            report = Report(output, wanted, preset, started, place.publish)
             plans = []
-            for video, look in _looks(cluster, videos, output, progress):
+            for video, look in _looks(cluster, videos, place, progress):
                 plan = Plan(video, look)
                 if look.failed is None:
-                    plan.steps = steps(video, look, output, wanted, cpus)
+                    plan.steps = steps(video, look, place.steps_in, wanted, cpus)
                     plan.needs = {step.name: needs(step.name, look, cpus, gpus, config.memory) for step in plan.steps}
-                    known = {step.name: _known(step, config.retry_failed) for step in plan.steps}
-                    plan.records = {name: record for name, record in known.items() if record is not None}
                 plans.append(plan)
-            _check_trained(plans, wanted, output, steps, cpus)
+            known = place.known(step for plan in plans for step in plan.steps)
+            for plan in plans:
+                records = {step.name: known.get((step.video, step.name)) for step in plan.steps}
+                plan.records = {n: r for n, r in records.items() if r and not (config.retry_failed and "failed" in r)}
+            place.gather(plan.video.name for plan in plans if plan.records)
+            _check_trained(plans, wanted, place, steps, cpus)
             _check_room(plans, machines, cluster)
             report.add(plans)
             for plan in plans:
                 remove_abandoned(output / plan.video.name)  # of workers that were killed
-            _run(cluster, plans, config, report, progress)
+            _run(cluster, plans, config, place, report, progress)
             return report.write()
+
+
+def _place(config: BatchConfig, output: Path) -> SharedFolder:
+    if config.storage is None:
+        return SharedFolder(output)
+    return Stored(output, Storage(config.storage.rstrip("/")), config.scratch_dir or Path(tempfile.gettempdir()))
 
 
 @contextmanager
@@ -110,11 +125,11 @@ def _check(config: BatchConfig) -> tuple[StepName, ...]:
     return tuple(name for name in STEPS if name in named)
 
 
-def _looks(cluster: Cluster, videos: list[Video], output: Path, progress: Progress) -> Iterator[tuple[Video, Look]]:
+def _looks(
+    cluster: Cluster, videos: list[Video], place: SharedFolder, progress: Progress
+) -> Iterator[tuple[Video, Look]]:
     """What every video is, in their order."""
-    chains = [
-        (video.name, [Task("look", look_at, (video.data, video.settings(), output / MARKER))]) for video in videos
-    ]
+    chains = [(video.name, [place.look(video)]) for video in videos]
     found: dict[str, Look] = {}
     with progress.stage("Looking at the videos", len(videos)) as advance:
         for outcome in cluster.run(chains, jobs=max(4 * cluster.side_by_side(Needs()), 1)):
@@ -125,12 +140,9 @@ def _looks(cluster: Cluster, videos: list[Video], output: Path, progress: Progre
         yield video, found[video.name]
 
 
-def _known(step: Step, retry_failed: bool) -> Record | None:
-    record = step.known()
-    return None if record is None or (retry_failed and "failed" in record) else record
-
-
-def _check_trained(plans: list[Plan], wanted: tuple[StepName, ...], output: Path, steps: StepsOf, cpus: int) -> None:
+def _check_trained(
+    plans: list[Plan], wanted: tuple[StepName, ...], place: SharedFolder, steps: StepsOf, cpus: int
+) -> None:
     """Refuse steps whose input no step makes and no earlier run has made."""
     for name in wanted:
         before = REQUIRES.get(name)
@@ -138,10 +150,10 @@ def _check_trained(plans: list[Plan], wanted: tuple[StepName, ...], output: Path
             continue
         for plan in plans:
             if plan.look.failed is None:
-                step = steps(plan.video, plan.look, output, (before,), cpus)[0]
-                if "failed" in (step.known() or {"failed": ""}):
+                step = steps(plan.video, plan.look, place.steps_in, (before,), cpus)[0]
+                if "failed" in place.known([step]).get((step.video, step.name), {"failed": ""}):
                     raise Das3rError(
-                        f"The step {name} works on the result of {before}, and {plan.video.name} has none in {output} "
+                        f"The step {name} works on the result of {before}, and {plan.video.name} has none in {place} "
                         f"with these options. Add {before} to --steps."
                     )
 
@@ -163,7 +175,14 @@ def _words(needs: Needs) -> str:
     return f"{needs.memory / 1e9:.1f} GB of memory, {needs.cpus:g} CPUs and {needs.gpus:g} GPUs"
 
 
-def _run(cluster: Cluster, plans: list[Plan], config: BatchConfig, report: Report, progress: Progress) -> None:
+def _run(
+    cluster: Cluster,
+    plans: list[Plan],
+    config: BatchConfig,
+    place: SharedFolder,
+    report: Report,
+    progress: Progress,
+) -> None:
     """Run the missing steps of every video, and tell the report and the terminal of each."""
     todo = [plan for plan in plans if plan.missing]
     for plan in plans:
@@ -174,13 +193,16 @@ def _run(cluster: Cluster, plans: list[Plan], config: BatchConfig, report: Repor
     jobs = config.jobs or max(2 * cluster.side_by_side(of_one), 1)
     by_name = {plan.video.name: plan for plan in todo}
     table = LiveTable(todo, report)
+    chains = (_chain(table.begin(plan), place) for plan in todo)
     with progress.live(table.draw):
-        for outcome in cluster.run((_chain(table.begin(plan)) for plan in todo), jobs, config.retries, (Interrupted,)):
+        for outcome in cluster.run(chains, jobs, config.retries, (Interrupted,)):
             if outcome is None:
                 continue
             plan = by_name[outcome.chain]
             step = next(step for step in plan.steps if step.name == outcome.task.name)
-            record = _record(step, outcome)
+            record = _record(step, outcome, place)
+            if record is not None:
+                place.gather([plan.video.name])
             report.done(plan.video.name, step.name, record)
             table.end(plan)
             if record is not None:
@@ -188,29 +210,29 @@ def _run(cluster: Cluster, plans: list[Plan], config: BatchConfig, report: Repor
                 progress.say(f"{plan.video.name}, {step.name}: {told}")
 
 
-def _chain(plan: Plan) -> tuple[str, list[Task]]:
+def _chain(plan: Plan, place: SharedFolder) -> tuple[str, list[Task]]:
     missing = plan.missing
     names = {step.name for step in missing}
     tasks = []
     for step in missing:
         after = FOLLOWS.get(step.name)
         after = after if after in names else None
-        tasks.append(Task(step.name, run_step, (step,), plan.needs[step.name], after))
+        tasks.append(dataclasses.replace(place.task(step), needs=plan.needs[step.name], after=after))
     return plan.video.name, tasks
 
 
-def _record(step: Step, outcome: Outcome) -> Record | None:
+def _record(step: Step, outcome: Outcome, place: SharedFolder) -> Record | None:
     """What became of a step; None where it did not run."""
     if outcome.skipped:
         return None
     if outcome.error is None:
         return outcome.value
     if isinstance(outcome.error, StepFailed):
-        return step.known() or {"step": step.name, "key": step.key, "failed": str(outcome.error)}
+        said = {"step": step.name, "key": step.key, "failed": str(outcome.error)}
+        return place.known([step]).get((step.video, step.name), said)
     lines = str(outcome.error).strip().splitlines() or [type(outcome.error).__name__]
-    reason = f"Its process or machine was lost each time it was tried ({lines[0]}). See {step.log}."
-    record: Record = {"step": step.name, "key": step.key, "failed": reason}
-    write_json(step.record, record)
+    record: Record = {"step": step.name, "key": step.key, "failed": place.lost(step, lines[0])}
+    place.save(step, record)
     return record
 
 

@@ -44,6 +44,8 @@ class Step:
     data: Path
     front_end: FrontEndConfig
     cpus: int = 1
+    url: str | None = None
+    """What the video is fetched by where it is not at its path."""
 
     @property
     def target(self) -> Path:
@@ -80,9 +82,9 @@ def steps_of(video: Video, look: Look, output_dir: Path, wanted: tuple[StepName,
         cpus: For each.
     """
     folder = (output_dir / video.name).resolve()
-    settings = video.settings()
+    common = (video.data, video.settings(), cpus, video.url)
     return [
-        Step(name, video.name, folder, command(video, name, folder), key(video, look, name), video.data, settings, cpus)
+        Step(name, video.name, folder, command(video, name, folder), key(video, look, name), *common)
         for name in STEPS
         if name in wanted
     ]

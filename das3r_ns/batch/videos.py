@@ -7,12 +7,13 @@ import dataclasses
 import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from das3r_ns.batch.config import Preset
+from das3r_ns.batch.storage import is_url, matching
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.presets import apply_overrides, read_preset
@@ -21,7 +22,7 @@ from das3r_ns.video.image_folder import SUBFOLDERS, VIDEO_SUFFIXES, images_in, n
 MANIFESTS = (".csv", ".yaml", ".yml")
 PATHS = ("video", "masks_dir", "known_poses", "known_lens")
 """Columns of a manifest that are paths, relative to its folder."""
-WORDS = {"video": "the file or folder", "name": "what its results are called"}
+WORDS = {"video": "the file or folder, or its URL", "name": "what its results are called"}
 """Columns of a manifest that are no option."""
 
 
@@ -60,6 +61,8 @@ class Video:
     options: VideoOptions = field(default_factory=VideoOptions)
     front_end: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the front end's settings that the user has set."""
+    url: str | None = None
+    """Where it is fetched from, where it is not at its path."""
 
     def with_preset(self, preset: Preset) -> Video:
         """The same, with this preset where it has none of its own."""
@@ -100,7 +103,9 @@ def find_videos(
     if not named:
         raise Das3rError("No video is named. Give files, folders of frames, a pattern or a manifest (.csv, .yaml).")
     videos: list[Video] = []
-    for path in (path for text in named for path in _expanded(text)):
+    for url in (url for text in named if is_url(text) for url in matching(text)):
+        videos.append(Video(_name_of_url(url), Path(url), options, front_end, url))
+    for path in (path for text in named if not is_url(text) for path in _expanded(text)):
         if path.suffix.lower() in MANIFESTS:
             videos += _read_manifest(path, options, front_end)
         else:
@@ -110,8 +115,9 @@ def find_videos(
     for video in videos:
         twin = by_name.setdefault(video.name, video)
         if twin is not video:
+            first, second = twin.url or twin.data, video.url or video.data
             raise Das3rError(
-                f"Two videos have the name {video.name}: {twin.data} and {video.data}. Their results would lie in one "
+                f"Two videos have the name {video.name}: {first} and {second}. Their results would lie in one "
                 "folder. Give one of them another name in a manifest (column name), or leave one out."
             )
     return videos
@@ -150,6 +156,13 @@ def _videos_in(folder: Path) -> list[Path]:
 def _name_of(path: Path) -> str:
     path = path.resolve()
     if path.is_file():
+        return path.stem
+    return path.parent.name if path.name in SUBFOLDERS else path.name
+
+
+def _name_of_url(url: str) -> str:
+    path = PurePosixPath(url)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
         return path.stem
     return path.parent.name if path.name in SUBFOLDERS else path.name
 
@@ -210,14 +223,17 @@ def _entry(
     if unknown := [name for name in columns if name not in (*WORDS, *OPTIONS, *FRONT_END)]:
         raise Das3rError(f"{source} has the option {unknown[0]}, which there is not. There are: {_columns()}.")
     for name in PATHS:
-        if columns.get(name) is not None:
+        if columns.get(name) is not None and not (name == "video" and is_url(str(columns[name]))):
             columns[name] = str((manifest.parent / Path(str(columns[name])).expanduser()).resolve())
     if "video" not in columns:
         raise Das3rError(f"{source} names no video. Its columns are: {_columns()}.")
     data = Path(columns["video"])
-    if not data.exists():
+    url = str(columns["video"]) if is_url(str(columns["video"])) else None
+    if url is not None:
+        matching(url)
+    elif not data.exists():
         raise Das3rError(f"{source} names {data}, which does not exist. Paths start at the folder of the manifest.")
-    name = str(columns.get("name") or _name_of(data))
+    name = str(columns.get("name") or (_name_of_url(url) if url else _name_of(data)))
     if name != Path(name).name or name.startswith("."):
         raise Das3rError(
             f"{source} has the name {name!r}, which is none of a folder. Take one without / and no dot "
@@ -227,4 +243,4 @@ def _entry(
     fields = {key: columns[key] for key in FRONT_END if key in columns}
     apply_overrides(FrontEndConfig(), fields, source)
     video_options = apply_overrides(dataclasses.replace(options), own, source)
-    return Video(name, data, video_options, {**front_end, **fields})
+    return Video(name, data, video_options, {**front_end, **fields}, url)

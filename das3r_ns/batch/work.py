@@ -30,8 +30,12 @@ class Interrupted(Exception):
     """A command was killed; it may go better the next time."""
 
 
-def run_step(step: Step) -> Record:
+def run_step(step: Step, shared: Path | None = None) -> Record:
     """Run a step.
+
+    Args:
+        step: What to run.
+        shared: A file of the output folder, which this machine must see.
 
     Returns:
         Its record, which is also written: last, so that nothing half-written passes for finished.
@@ -45,7 +49,7 @@ def run_step(step: Step) -> Record:
     step.record.unlink(missing_ok=True)  # from here on until the new one, what lies there is not to be trusted
     record: Record = {"step": step.name, "key": step.key, "date": date.today().isoformat()}
     try:
-        check_shared(step.folder.parent / MARKER)
+        check_shared(shared)
         with temporary_directory(step.target) as temporary:
             places = {"{python}": sys.executable, "{target}": str(temporary)}
             command = [places.get(word, word) for word in step.command]
@@ -55,7 +59,7 @@ def run_step(step: Step) -> Record:
                 raise Interrupted(why_it_failed(finished.code, step.log))
             if finished.code != 0:
                 raise Das3rError(why_it_failed(finished.code, step.log))
-            _name_for_good(temporary, step.target)
+            name_in_configs(temporary, temporary.name, step.target.name)
             record["bytes"] = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
             replace_directory(temporary, step.target)
         draw_pictures(step)
@@ -66,7 +70,13 @@ def run_step(step: Step) -> Record:
     return record
 
 
-def _name_for_good(temporary: Path, target: Path) -> None:
-    """In the config.yml of a training, put the folder that it will have in the place of that which it has."""
-    for path in temporary.glob(CONFIG):
-        path.write_text(path.read_text(encoding="utf-8").replace(temporary.name, target.name), encoding="utf-8")
+def name_in_configs(folder: Path, old: str, new: str) -> None:
+    """In the config.yml of a training, put one name of a folder in the place of another wherever it is part of a path.
+
+    Args:
+        folder: That ns-train wrote.
+        old: A name that nothing else has.
+        new: What comes in its place.
+    """
+    for path in folder.glob(CONFIG):
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")

@@ -15,6 +15,7 @@ from nerfstudio.pipelines.base_pipeline import Pipeline
 from nerfstudio.utils.eval_utils import eval_setup
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.splats.trainer import KEPT
 
 
 def open_run(config_path: Path) -> Pipeline:
@@ -23,7 +24,8 @@ def open_run(config_path: Path) -> Pipeline:
     Args:
         config_path: The ``config.yml`` that ``ns-train`` wrote.
 
-    A relative output folder need not lie below the current one: the checkpoint beside the ``config.yml`` is taken then.
+    The run may lie elsewhere than where it was trained, or its output folder be relative to another one: what lies
+    beside the ``config.yml`` is taken then.
 
     Raises:
         Das3rError: There is no such file, it is no configuration, or its run has no checkpoint yet.
@@ -34,6 +36,9 @@ def open_run(config_path: Path) -> Pipeline:
     def locate(config: TrainerConfig) -> TrainerConfig:
         if not config.get_checkpoint_dir().is_dir():
             config.output_dir = config_path.resolve().parents[3]
+            parser = getattr(config.pipeline.datamanager, "dataparser", None)
+            if hasattr(parser, "kept") and not parser.kept.is_dir():
+                parser.kept = config.get_base_dir() / KEPT
         if not any(config.get_checkpoint_dir().glob("step-*.ckpt")):
             raise Das3rError(
                 f"The run of {config_path} has no checkpoint in {config.get_checkpoint_dir()}. It ended before it "

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +19,10 @@ from das3r_ns.batch.look import Look
 from das3r_ns.batch.steps import PYTHON, TARGET, Step, key
 from das3r_ns.batch.videos import Video
 
+MEMORY = 1 << 30
+"""Of each node, bytes."""
+WAIT = 120.0
+"""Seconds after which something that should happen has not."""
 PROGRAM = """
 import hashlib, os, pathlib, sys, time
 step, data, target, desk = sys.argv[1:]
@@ -48,7 +56,7 @@ class Desk:
             Step(
                 *(name, video.name, folder),
                 (PYTHON, "-I", "-S", "-c", PROGRAM, name, str(video.data), TARGET, str(self.folder)),
-                *(key(video, look, name), video.data, video.settings(), cpus),
+                *(key(video, look, name), video.data, video.settings(), cpus, video.url),
             )
             for name in STEPS
             if name in wanted
@@ -70,11 +78,46 @@ class Desk:
         for path in self.folder.glob("hold-*"):
             path.unlink()
 
+    @contextmanager
+    def running(self, run: Callable[..., Any], **options: Any) -> Iterator[Future[Any]]:
+        """A batch that runs beside the test; nothing holds it up at the end."""
+        with ThreadPoolExecutor(1) as pool:
+            running = pool.submit(run, **options)
+            try:
+                yield running
+            finally:
+                self.release()
+
+    def wait_for(self, condition: Callable[[], Any]) -> Any:
+        """What a condition gives as soon as it gives something."""
+        deadline = time.monotonic() + WAIT
+        while not (found := condition()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return found
+
     def fail(self, video: str, step: str) -> Path:
         """Let a step fail for as long as the file is there."""
         path = self.folder / f"fail-{video}-{step}"
         path.touch()
         return path
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each."""
+    ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "memory": MEMORY, "object_store_memory": 80 << 20, "include_dashboard": False}
+    started = Cluster(initialize_head=True, connect=False, head_node_args=node)
+    started.add_node(**node)
+    try:
+        ray.init(address=started.address, log_to_driver=False, logging_level="error")
+        yield started
+    finally:
+        ray.shutdown()
+        started.shutdown()
 
 
 @pytest.fixture()

@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +22,14 @@ from das3r_ns.batch.run import failures, run_batch
 from das3r_ns.errors import Das3rError
 from das3r_ns.progress import Progress
 
-ray = pytest.importorskip("ray", reason="the extra cluster is not installed")
-from ray.cluster_utils import Cluster  # noqa: E402
-
-MEMORY = 1 << 30
-"""Of each node, bytes."""
 WAIT = 120.0
-"""Seconds after which something that should happen has not."""
+"""Seconds after which a batch that should end has not."""
 STEPS = ("masks", "train")
 ALL = {f"{name}/{step}/result.txt" for name in ("ape", "bee", "cow", "dog") for step in STEPS}
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes of one CPU each."""
-    node = {"num_cpus": 1, "memory": MEMORY, "object_store_memory": 80 << 20, "include_dashboard": False}
-    started = Cluster(initialize_head=True, connect=False, head_node_args=node)
-    started.add_node(**node)
-    try:
-        ray.init(address=started.address, log_to_driver=False, logging_level="error")
-        yield started
-    finally:
-        ray.shutdown()
-        started.shutdown()
-
-
 @pytest.fixture()
-def run(cluster: Cluster, clips: Path, desk: Any, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(cluster: Any, clips: Path, desk: Any, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """Runs a batch of the clips, masks and training alone, with the desk's commands."""
 
     def run(videos: Path = clips, output: str = "out", **options: Any) -> dict[str, Any]:
@@ -61,31 +40,12 @@ def run(cluster: Cluster, clips: Path, desk: Any, tmp_path: Path) -> Callable[..
     return run
 
 
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
 def gone(process: int) -> bool:
     """Whether a process has ended."""
     try:
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-@contextmanager
-def started(run: Callable, desk: Any, **options: Any) -> Iterator[Future]:
-    """A batch that runs beside the test; nothing holds it up at the end."""
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(run, **options)
-        try:
-            yield running
-        finally:
-            desk.release()
 
 
 def test_everything_is_done_once(run: Callable, results: Callable, desk: Any, tmp_path: Path) -> None:
@@ -153,8 +113,8 @@ def test_what_makes_no_sense_is_refused_before_anything_begins(run: Callable, de
 
 def test_two_batches_do_not_work_in_one_folder(run: Callable, desk: Any) -> None:
     desk.hold("ape", "masks")
-    with started(run, desk) as running:
-        wait_for(lambda: desk.begun("ape", "masks"))
+    with desk.running(run) as running:
+        desk.wait_for(lambda: desk.begun("ape", "masks"))
         with pytest.raises(Das3rError, match=r"Another das3r batch is at work in .*out"):
             run()
         desk.release()
@@ -164,8 +124,8 @@ def test_two_batches_do_not_work_in_one_folder(run: Callable, desk: Any) -> None
 
 def test_no_more_videos_at_a_time_than_asked_for(run: Callable, desk: Any) -> None:
     desk.hold("ape", "train")
-    with started(run, desk, jobs=1) as running:
-        wait_for(lambda: desk.begun("ape", "train"))
+    with desk.running(run, jobs=1) as running:
+        desk.wait_for(lambda: desk.begun("ape", "train"))
         time.sleep(1)
         assert len(desk.begun()) == 2
         desk.release()
@@ -176,11 +136,11 @@ def test_no_more_videos_at_a_time_than_asked_for(run: Callable, desk: Any) -> No
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not end a child with its parent")
 def test_a_killed_worker_begins_again(run: Callable, results: Callable, desk: Any, tmp_path: Path) -> None:
     desk.hold("bee", "train")
-    with started(run, desk) as running:
-        command, worker = wait_for(lambda: desk.begun("bee", "train"))[0]
+    with desk.running(run) as running:
+        command, worker = desk.wait_for(lambda: desk.begun("bee", "train"))[0]
         os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: len(desk.begun("bee", "train")) == 2)
-        wait_for(lambda: gone(command))
+        desk.wait_for(lambda: len(desk.begun("bee", "train")) == 2)
+        desk.wait_for(lambda: gone(command))
         assert not (tmp_path / "out/bee/train").exists()
         desk.release()
         found = running.result(WAIT)
@@ -192,9 +152,9 @@ def test_a_killed_command_begins_again_and_is_given_up_in_the_end(
     run: Callable, results: Callable, desk: Any, tmp_path: Path
 ) -> None:
     desk.hold("bee", "train")
-    with started(run, desk, retries=1) as running:
+    with desk.running(run, retries=1) as running:
         for attempt in (1, 2):
-            wait_for(lambda attempt=attempt: len(desk.begun("bee", "train")) == attempt)
+            desk.wait_for(lambda attempt=attempt: len(desk.begun("bee", "train")) == attempt)
             for command, _ in desk.begun("bee", "train"):
                 if not gone(command):
                     os.kill(command, signal.SIGKILL)
@@ -205,18 +165,18 @@ def test_a_killed_command_begins_again_and_is_given_up_in_the_end(
 
 
 def test_a_node_that_goes_takes_nothing_with_it(
-    run: Callable, results: Callable, desk: Any, cluster: Cluster, tmp_path: Path
+    run: Callable, results: Callable, desk: Any, cluster: Any, tmp_path: Path
 ) -> None:
     run(output="undisturbed")
     earlier = set(desk.begun())
     for name in ("ape", "bee", "cow", "dog"):
         desk.hold(name, "train")
-    node = cluster.add_node(num_cpus=1, memory=MEMORY, object_store_memory=80 << 20)
-    with started(run, desk) as running:
+    node = cluster.add_node(num_cpus=1, memory=1 << 30, object_store_memory=80 << 20)
+    with desk.running(run) as running:
         # A training on each of the three nodes, one of which goes, and with it its worker and what that has begun.
-        wait_for(lambda: len(desk.begun(step="train")) == 4 + 3)
+        desk.wait_for(lambda: len(desk.begun(step="train")) == 4 + 3)
         cluster.remove_node(node, allow_graceful=False)
-        wait_for(lambda: any(gone(command) for command, _ in set(desk.begun(step="train")) - earlier))
+        desk.wait_for(lambda: any(gone(command) for command, _ in set(desk.begun(step="train")) - earlier))
         desk.release()
         found = running.result(WAIT)
     assert not list(failures(found)) and set(found["videos"]) == {"ape", "bee", "cow", "dog"}
@@ -226,7 +186,7 @@ def test_a_node_that_goes_takes_nothing_with_it(
         run()  # begins nothing, and clears away what the lost node's workers have left once they are gone
         return results(tmp_path / "out") == results(tmp_path / "undisturbed")
 
-    wait_for(as_undisturbed)
+    desk.wait_for(as_undisturbed)
     assert len(desk.begun()) == len(earlier) + 9
 
 
@@ -246,7 +206,7 @@ run_batch(config, Progress(Console(quiet=True)), runpy.run_path(conftest)["Desk"
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not end a child with its parent")
 def test_a_killed_driver_loses_only_what_was_at_work(
-    run: Callable, results: Callable, desk: Any, cluster: Cluster, clips: Path, tmp_path: Path
+    run: Callable, results: Callable, desk: Any, cluster: Any, clips: Path, tmp_path: Path
 ) -> None:
     run(output="undisturbed")
     desk.hold("cow", "train")
@@ -258,12 +218,12 @@ def test_a_killed_driver_loses_only_what_was_at_work(
         return [command for command, _ in desk.begun("cow", "train") if not gone(command)]
 
     # Ray may lose a worker of its own accord on a busy machine, and begins its step once more.
-    wait_for(lambda: bool(at_work()) or driver.poll() is not None)
+    desk.wait_for(lambda: bool(at_work()) or driver.poll() is not None)
     commands = at_work()
     assert len(commands) == 1 and driver.poll() is None
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    wait_for(lambda: gone(commands[0]))
+    desk.wait_for(lambda: gone(commands[0]))
     assert not (tmp_path / "out/cow/train").exists() and (tmp_path / "out/bee/train/result.txt").is_file()
     desk.release()
     assert not list(failures(run()))

@@ -41,6 +41,11 @@ def test_a_run_opens_without_the_video(
         write_export(scene, tmp_path / "other", ["colmap"])
     assert not (tmp_path / "other").exists()
 
+    moved = tmp_path / "moved"
+    shutil.move(trainer.config.output_dir, moved)
+    scene = TrainedScene(open_run(moved / run.relative_to(trainer.config.output_dir) / "config.yml"))
+    np.testing.assert_allclose(scene.render(3, scene.working_size)["rgb"], picture, atol=1e-6)
+
 
 def test_what_is_damaged_is_not_opened(tmp_path: Path) -> None:
     assert kept_scene(tmp_path, tmp_path / "nothing") is None
