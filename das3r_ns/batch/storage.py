@@ -5,6 +5,7 @@ Credentials and addresses of servers come from where fsspec and its packages loo
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -98,9 +99,11 @@ class Storage:
 
     def write(self, name: str, content: bytes) -> None:
         """Write one small file."""
-        with self._asked() as (system, root):
-            system.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
-            system.pipe_file(f"{root}/{name}", content)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, *PurePosixPath(name).parts)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+            self.put([file], Path(folder), "")
 
     def put(self, files: Iterable[Path], base: Path, name: str) -> None:
         """Put files into a folder.

@@ -37,7 +37,7 @@ def open_run(config_path: Path) -> Pipeline:
         if not config.get_checkpoint_dir().is_dir():
             config.output_dir = config_path.resolve().parents[3]
             parser = getattr(config.pipeline.datamanager, "dataparser", None)
-            if hasattr(parser, "kept") and not parser.kept.is_dir():
+            if parser is not None and hasattr(parser, "kept") and not parser.kept.is_dir():
                 parser.kept = config.get_base_dir() / KEPT
         if not any(config.get_checkpoint_dir().glob("step-*.ckpt")):
             raise Das3rError(

@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from rich.console import Console
 
 from das3r_ns.batch.config import BatchConfig
@@ -172,7 +173,7 @@ def test_a_store_that_is_lost_is_no_failure_of_the_step(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError("the wire is cut")
 
-    monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "put_file", refuse)
+    monkeypatch.setattr(LocalFileSystem, "put_file", refuse)
     with pytest.raises(Interrupted, match="cannot be used: the wire is cut"):
         run_stored(masks, storage, place.steps_in)
     assert place.known([masks]) == {} and not list((tmp_path / "scratch").iterdir())
