@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED
+
+BLURRED = 256
+"""Frames that are blurred at once, as the channels of one picture; OpenCV allows 512."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,45 @@ class Equations:
         depths = np.empty((2, frames, points))
         return cls(layout, np.empty(squares), np.empty(rows), np.empty((rows, points)), *depths)
 
+    @classmethod
+    def of_depths(
+        cls, layout: Layout, hessian: Float[np.ndarray, "N K"], gradient: Float[np.ndarray, "N K"]
+    ) -> Equations:
+        """Where no other unknown moves."""
+        return cls(layout, np.empty(0), np.empty(0), np.empty((0, hessian.shape[1])), hessian, gradient)
+
+    @property
+    def depths_alone(self) -> bool:
+        """Whether they say nothing of any other unknown."""
+        return len(self.gradient) == 0
+
     def depth_steps(self, step: Float[np.ndarray, " U"]) -> Float[np.ndarray, "N K"]:
         """Steps of the inverse depths that go with one of the reduced unknowns, by back-substitution."""
+        if self.depths_alone:
+            return -self.depth_gradient / self.depth_hessian
         moved = step[self.layout.index]
         pushed = np.empty_like(self.depth_gradient)
         for i in range(len(pushed)):
             rows = self.layout.of(i)
             np.matmul(moved[rows], self.cross[rows], out=pushed[i])
         return -(self.depth_gradient + pushed) / self.depth_hessian
+
+
+def smoothed(
+    samples: Samples, inverse_depth: Float[np.ndarray, "N K"], information: Float[np.ndarray, "N K"]
+) -> Float[np.ndarray, "N K"]:
+    """Mean inverse depth of the 3 x 3 neighbourhood, weighted by information."""
+    out = np.empty_like(inverse_depth)
+    for first in range(0, len(out), BLURRED):
+        part = slice(first, first + BLURRED)
+        weight = information[part] + 1e-3 * information[part].mean(axis=1, keepdims=True) + 1e-12
+        above, below = (
+            cv2.blur(
+                np.ascontiguousarray(v.T).reshape(samples.rows, samples.columns, -1),
+                (3, 3),
+                borderType=cv2.BORDER_REFLECT,
+            )
+            for v in (weight * inverse_depth[part], weight)
+        )
+        out[part] = (above / below).reshape(out.shape[1], -1).T
+    return out

@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.frontend.geometric.bundle import optics_kernels as kernels
+
 ZOOM_STEP = 0.2
 """Width of the prior on the change of log focal from one frame to the next: a fast zoom has a fifth of it."""
 
@@ -31,12 +33,6 @@ READOUT_SIGMA = 0.5
 
 SHARED = 3
 """Unknowns that all frames share, the last ones: b1, b2 and the read-out."""
-
-STEEPEST = 0.05
-"""How slowly the picture may grow with the distance from its centre, at least: where the model would fold it over."""
-
-NEWTON_STEPS = 10
-"""Steps by which the radius is straightened; four suffice for any lens that has been seen."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +91,7 @@ class Optics:
             frames: Number of each.
             centre: Principal point.
         """
-        offset = points - centre
-        if self.bend.any():
-            offset = offset * (1.0 / self._growth(self._radius(offset, centre)))[..., None]
-        return (centre + np.exp(-self.zoom[frames])[:, None, None] * offset).astype(np.float32)
+        return kernels.straightened(points, np.exp(-self.zoom[frames]), self.bend, centre, centre.max())
 
     def bent(
         self, points: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
@@ -112,37 +105,25 @@ class Optics:
         return np.exp(self.zoom[frames]).astype(np.float32)[:, None]
 
     def slopes(
-        self, straight: Float[np.ndarray, "M K 2"], frames: np.ndarray, centre: Float[np.ndarray, " 2"]
-    ) -> Float[np.ndarray, "M K 2 3"]:
+        self,
+        straight: Float[np.ndarray, "M K 2"],
+        frames: np.ndarray,
+        centre: Float[np.ndarray, " 2"],
+        columns: int = 3,
+    ) -> Float[np.ndarray, "M K 2 P"]:
         """Derivatives of :meth:`straightened` for the zoom of the frame, b1 and b2.
 
         Args:
             straight: What it gave.
             frames: Number of each row's frame.
             centre: Principal point.
+            columns: P; what is beyond the three is 0.
         """
-        offset = straight - centre
-        square = ((offset * np.exp(self.zoom[frames])[:, None, None] / centre.max()) ** 2).sum(axis=-1)
-        b1, b2 = self.bend
-        # v (1 + b1 s^2 + b2 s^4) stays as it is, and v keeps its direction.
-        rate = -1.0 / np.maximum(1.0 + 3.0 * b1 * square + 5.0 * b2 * square**2, STEEPEST)
-        factors = np.stack([-np.ones_like(square), rate * square, rate * square**2], axis=-1)
-        return (offset[..., None] * factors[..., None, :]).astype(np.float32)
+        return kernels.slopes(straight, np.exp(self.zoom[frames]), self.bend, centre, centre.max(), columns)
 
     def _growth(self, radius: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         square = radius**2
         return 1.0 + self.bend[0] * square + self.bend[1] * square**2
-
-    def _radius(self, offset: Float[np.ndarray, "*n 2"], centre: Float[np.ndarray, " 2"]) -> Float[np.ndarray, "*n"]:
-        """Radius s of what is seen at an offset from the centre, by Newton's method."""
-        b1, b2 = self.bend
-        seen = np.linalg.norm(offset, axis=-1) / centre.max()
-        radius = seen.copy()
-        for _ in range(NEWTON_STEPS):
-            square = radius**2
-            slope = np.maximum(1.0 + 3.0 * b1 * square + 5.0 * b2 * square**2, STEEPEST)
-            radius = np.clip(radius - (radius * self._growth(radius) - seen) / slope, 0.0, 3.0)
-        return radius
 
 
 def prior(count: int) -> Float[np.ndarray, "O O"]:

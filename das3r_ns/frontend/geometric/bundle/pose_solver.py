@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
-from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layout
+from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layout, smoothed
 from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
-from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
@@ -162,19 +161,8 @@ class Solver:
         out = np.empty(s.targets.shape[:2], dtype=np.float32)
 
         def run(first: int, last: int) -> None:
-            kernels.fill_residuals(
-                first,
-                last,
-                self._starts,
-                s.points,
-                state.inverse_depth,
-                s.targets,
-                relative,
-                state.focal,
-                s.centre,
-                magnification,
-                out,
-            )
+            seen = self._starts, s.points, state.inverse_depth, s.targets
+            kernels.fill_residuals(first, last, *seen, relative, state.focal, s.centre, magnification, out)
 
         self.run_shares(run)
         return out
@@ -206,26 +194,11 @@ class Solver:
         if state.optics is None:
             return np.empty((*s.points.shape, 0), np.float32), np.empty((*s.targets.shape, 0), np.float32)
         frames = np.arange(s.num_frames)
-        of_points = state.optics.slopes(s.points, frames, s.centre)
-        of_targets = state.optics.slopes(s.targets, s.sinks, s.centre)
-        if not self.samples.rolls or self._rolled is None:
-            return _with_column(of_points, None), _with_column(of_targets, None)
-        return _with_column(of_points, self._rolled[0]), _with_column(of_targets, self._rolled[1])
-
-    def smoothed(
-        self, inverse_depth: Float[np.ndarray, "N K"], information: Float[np.ndarray, "N K"]
-    ) -> Float[np.ndarray, "N K"]:
-        """Mean inverse depth of the 3 x 3 neighbourhood, weighted by information."""
-        rows, columns = self.samples.rows, self.samples.columns
-        out = np.empty_like(inverse_depth)
-        for i in range(len(inverse_depth)):
-            weight = information[i].reshape(rows, columns)
-            weight = weight + 1e-3 * weight.mean() + 1e-12
-            value = inverse_depth[i].reshape(rows, columns)
-            border = cv2.BORDER_REFLECT
-            num = cv2.blur(weight * value, (3, 3), borderType=border)
-            out[i] = (num / cv2.blur(weight, (3, 3), borderType=border)).ravel()
-        return out
+        of_points = state.optics.slopes(s.points, frames, s.centre, 1 + SHARED)
+        of_targets = state.optics.slopes(s.targets, s.sinks, s.centre, 1 + SHARED)
+        if self.samples.rolls and self._rolled is not None:
+            of_points[..., -1], of_targets[..., -1] = self._rolled
+        return of_points, of_targets
 
     def linearise(
         self, state: State, residual: Float[np.ndarray, "E K"], robust: Robust, terms: Terms
@@ -238,6 +211,9 @@ class Solver:
         """
         s, magnification = self.seen(state), self.magnification(state)
         relative = self.relative_poses(state)
+        bounds = NEAR_RANGE if terms.near else (-np.inf, np.inf)
+        if not self.free(state, terms).any():
+            return self._depths_alone(state, residual, robust, terms.smoothness, bounds)
         point_slopes, target_slopes = self._slopes(state)
         adjoint = adjoints(relative)
         relative = np.ascontiguousarray(relative[:, :3])
@@ -246,32 +222,13 @@ class Solver:
         arrays = found.reduced, found.gradient, found.cross, found.depth_hessian, found.depth_gradient
 
         def build(first: int, last: int) -> None:
-            kernels.fill_equations(
-                first,
-                last,
-                self._starts,
-                places.rows,
-                places.squares,
-                s.points,
-                state.inverse_depth,
-                s.targets,
-                self.weights,
-                residual,
-                robust.scale,
-                magnification,
-                relative,
-                adjoint,
-                state.focal,
-                s.centre,
-                point_slopes,
-                target_slopes,
-                *arrays,
-            )
+            at = self._starts, places.rows, places.squares
+            seen = s.points, state.inverse_depth, s.targets, self.weights, residual, robust.scale, magnification
+            camera = relative, adjoint, state.focal, s.centre, point_slopes, target_slopes
+            kernels.fill_equations(first, last, *at, *seen, *camera, *arrays)
 
         self.run_shares(build)
-        prior = terms.smoothness * float(np.median(found.depth_hessian)) + 1e-9
-        target = self.smoothed(state.inverse_depth, found.depth_hessian)
-        bounds = NEAR_RANGE if terms.near else (-np.inf, np.inf)
+        prior, target = self._drawn_to(state, found.depth_hessian, terms.smoothness)
 
         def eliminate(first: int, last: int) -> None:
             kernels.eliminate_depths(
@@ -281,6 +238,39 @@ class Solver:
         self.run_shares(eliminate)
         return found, prior, target
 
+    def _drawn_to(
+        self, state: State, information: Float[np.ndarray, "N K"], smoothness: float
+    ) -> tuple[float, Float[np.ndarray, "N K"]]:
+        """Weight of the smoothness prior, and the inverse depths it draws to."""
+        prior = smoothness * float(np.median(information)) + 1e-9
+        return prior, smoothed(self.samples, state.inverse_depth, information)
+
+    def _depths_alone(
+        self,
+        state: State,
+        residual: Float[np.ndarray, "E K"],
+        robust: Robust,
+        smoothness: float,
+        bounds: tuple[float, float],
+    ) -> tuple[Equations, float, Float[np.ndarray, "N K"]]:
+        """:meth:`linearise` where no camera moves: none of it but the inverse depths is asked for."""
+        s, magnification = self.seen(state), self.magnification(state)
+        relative = np.ascontiguousarray(self.relative_poses(state)[:, :3])
+        hessian, gradient = np.empty((2, *s.points.shape[:2]))
+
+        def build(first: int, last: int) -> None:
+            seen = s.points, state.inverse_depth, s.targets, self.weights, residual, robust.scale, magnification
+            camera = relative, state.focal, s.centre
+            kernels.fill_depth_equations(first, last, self._starts, *seen, *camera, hessian, gradient)
+
+        self.run_shares(build)
+        prior, target = self._drawn_to(state, hessian, smoothness)
+        hessian += prior
+        gradient += prior * (state.inverse_depth - target)
+        held = np.where(gradient > 0, state.inverse_depth <= bounds[0], state.inverse_depth >= bounds[1])
+        gradient[held] = 0.0
+        return Equations.of_depths(self.layout(state), hessian, gradient), prior, target
+
     def reduced_system(
         self, equations: Equations, state: State, terms: Terms
     ) -> tuple[Float[np.ndarray, "L L"], Float[np.ndarray, " L"]]:
@@ -288,7 +278,8 @@ class Solver:
         size, focal = len(self.free(state, terms)), self.focal_place
         hessian, gradient = np.zeros((size, size)), np.zeros(size)
         at = equations.layout
-        kernels.add_up(at.rows, at.squares, at.index, equations.reduced, equations.gradient, hessian, gradient)
+        if not equations.depths_alone:
+            kernels.add_up(at.rows, at.squares, at.index, equations.reduced, equations.gradient, hessian, gradient)
         information = terms.focal_prior * CORRELATED / FOCAL_SIGMA**2
         hessian[focal, focal] += information
         gradient[focal] += information * np.log(state.focal / self.samples.focal_prior)
@@ -377,9 +368,3 @@ class Solver:
             focal = float(np.clip(focal, FOCAL_RANGE[0] * long_side, FOCAL_RANGE[1] * long_side))
         optics = None if state.optics is None else state.optics.moved(step[self.focal_place + 1 :])
         return State(w2c, inverse_depth, focal, state.lens, optics)
-
-
-def _with_column(slopes: Float[np.ndarray, "M K 2 P"], more: Float[np.ndarray, "M K 2"] | None) -> np.ndarray:
-    """Slopes for one unknown more, the last; None = nothing depends on it."""
-    column = np.zeros_like(slopes[..., 0]) if more is None else more
-    return np.concatenate([slopes, column[..., None]], axis=-1)

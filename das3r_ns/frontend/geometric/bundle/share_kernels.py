@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numba import njit
 
-from das3r_ns.frontend.geometric.bundle.flow_kernels import eliminate_depth, fill_normal_equations, residuals
+from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z, eliminate_depth, fill_normal_equations, residuals
 
 ONE = np.float32(1.0)
 NONE = np.float32(0.0)
@@ -130,6 +130,64 @@ def fill_equations(
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def fill_depth_equations(
+    first: int,
+    last: int,
+    starts: Int[np.ndarray, " N+1"],
+    points: Float[np.ndarray, "N K 2"],
+    inverse_depth: Float[np.ndarray, "N K"],
+    targets: Float[np.ndarray, "E K 2"],
+    weights: Float[np.ndarray, "E K"],
+    residual: Float[np.ndarray, "E K"],
+    scale: Float[np.ndarray, " E"],
+    magnification: Float[np.ndarray, " E"],
+    relative: Float[np.ndarray, "E 3 4"],
+    focal: float,
+    centre: Float[np.ndarray, " 2"],
+    depth_hessian: Float[np.ndarray, "N K"],
+    depth_gradient: Float[np.ndarray, "N K"],
+) -> None:
+    """What :func:`fill_equations` says of the inverse depths alone: all that is asked where no camera moves."""
+    depth_hessian[first:last] = 0.0
+    depth_gradient[first:last] = 0.0
+    for i in range(first, last):
+        a, b = starts[i], starts[i + 1]
+        believed = robust_weights(residual[a:b], scale[a:b], magnification[a:b], weights[a:b])
+        for e in range(a, b):
+            pose = relative[e]
+            for k in range(points.shape[1]):
+                w = believed[e - a, k]
+                if w <= 0.0:
+                    continue
+                x = (points[i, k, 0] - centre[0]) / focal
+                y = (points[i, k, 1] - centre[1]) / focal
+                d = inverse_depth[i, k]
+                qz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] + pose[2, 3] * d
+                if qz < MIN_Z:
+                    continue
+                iz = 1.0 / qz
+                px = (pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] + pose[0, 3] * d) * iz
+                py = (pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] + pose[1, 3] * d) * iz
+                g = focal * iz
+                du = g * (pose[0, 3] - px * pose[2, 3])
+                dv = g * (pose[1, 3] - py * pose[2, 3])
+                ru = focal * px + centre[0] - targets[e, k, 0]
+                rv = focal * py + centre[1] - targets[e, k, 1]
+                depth_hessian[i, k] += w * (du * du + dv * dv)
+                depth_gradient[i, k] += w * (du * ru + dv * rv)
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
+def _any(values: Float[np.ndarray, "L K"]) -> bool:
+    """Whether one of them is not 0."""
+    for row in values:
+        for value in row:
+            if value != 0.0:
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
 def eliminate_depths(
     first: int,
     last: int,
@@ -161,6 +219,8 @@ def eliminate_depths(
                 slope = 0.0
                 cross[r:q, k] = 0.0
             depth_gradient[i, k] = slope
+        if not _any(cross[r:q]):  # of a camera that only turns no depth says anything
+            continue
         size = q - r
         block = hessian[squares[i] : squares[i + 1]].reshape(size, size)
         block[:], gradient[r:q] = eliminate_depth(block, gradient[r:q], cross[r:q], depth_hessian[i], depth_gradient[i])

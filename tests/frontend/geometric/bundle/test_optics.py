@@ -171,3 +171,26 @@ def test_a_second_pass_finds_the_lens_that_the_first_one_missed(make_room: Calla
     assert result.bend is not None and result.zoom is None
     assert result.focal == pytest.approx(240.0, rel=0.02)
     np.testing.assert_allclose(result.bend, (-0.25, 0.05), rtol=0.15)
+
+
+def test_kernels_are_the_plain_formulas() -> None:
+    rng = np.random.default_rng(2)
+    points, frames = rng.uniform([-10, -10], [330, 200], (3, 50, 2)).astype(np.float32), np.array([1, 0, 1])
+    zoom, (b1, b2) = np.array([0.1, -0.2]), (-0.2, 0.03)
+    optics = Optics(zoom, np.array([b1, b2]))
+    offset = points - CENTRE
+    seen = np.linalg.norm(offset, axis=-1) / CENTRE.max()
+    radius = seen.copy()
+    for _ in range(10):
+        slope = np.maximum(1 + 3 * b1 * radius**2 + 5 * b2 * radius**4, 0.05)
+        radius = np.clip(radius - (radius * (1 + b1 * radius**2 + b2 * radius**4) - seen) / slope, 0, 3)
+    grow = np.exp(zoom[frames])[:, None, None]
+    expected = CENTRE + offset / (1 + b1 * radius**2 + b2 * radius**4)[..., None] / grow
+    straight = optics.straightened(points, frames, CENTRE)
+    np.testing.assert_allclose(straight, expected, rtol=1e-6)
+    square = (((straight - CENTRE) * grow / CENTRE.max()) ** 2).sum(axis=-1)
+    rate = -1 / np.maximum(1 + 3 * b1 * square + 5 * b2 * square**2, 0.05)
+    factors = np.stack([-np.ones_like(square), rate * square, rate * square**2, 0 * square], axis=-1)
+    slopes = (straight - CENTRE)[..., None] * factors[..., None, :]
+    np.testing.assert_allclose(optics.slopes(straight, frames, CENTRE, 4), slopes, rtol=1e-5, atol=1e-6)
+    assert optics.slopes(straight, frames, CENTRE).shape == (3, 50, 2, 3)

@@ -7,7 +7,7 @@ import pytest
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels
 from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
-from das3r_ns.frontend.geometric.bundle.equations import layout
+from das3r_ns.frontend.geometric.bundle.equations import layout, smoothed
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import NEAR_RANGE, Solver
@@ -127,3 +127,47 @@ def test_every_unknown_of_a_frame_has_its_place() -> None:
     pose = np.arange(6)
     np.testing.assert_array_equal(index, [*(6 + pose), *pose, 24, 26, 29, 30, 31, 25, 29, 30, 31])
     assert places.squares[-1] == sum((places.rows[i + 1] - places.rows[i]) ** 2 for i in range(4))
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+@pytest.mark.parametrize("near", [False, True])
+def test_depths_alone_move_as_they_do_among_all_equations(zoomed: bool, near: bool) -> None:
+    solver, state, robust = random_problem(zoomed)
+    state.inverse_depth[:, :5] = NEAR_RANGE[0]
+    residual, terms = solver.residuals(state), Terms(near=near, smoothness=0.1)
+    among, prior, target = solver.linearise(state, residual, robust, terms)
+    held = Terms(near=near, smoothness=0.1, focal=False, held=np.ones(4, dtype=bool))
+    solver.samples.zooms = solver.samples.bends = False
+    alone, *drawn = solver.linearise(state, residual, robust, held)
+    assert alone.depths_alone and not among.depths_alone
+    assert prior == pytest.approx(drawn[0], rel=1e-12)
+    np.testing.assert_allclose(target, drawn[1], rtol=1e-12)
+    still = np.zeros(len(solver.free(state, terms)))
+    np.testing.assert_allclose(alone.depth_steps(still), among.depth_steps(still), rtol=1e-9, atol=1e-15)
+    assert not solver.reduced_system(alone, state, held)[1][: solver.focal_place].any()
+
+
+def test_a_camera_that_only_turns_keeps_its_equations() -> None:
+    solver, state, robust = random_problem(zoomed=False)
+    state.w2c[:, :3, 3] = 0.0
+    state.inverse_depth[:] = 0.0
+    found, _, _ = solver.linearise(state, solver.residuals(state), robust, Terms(translation=False))
+    assert found.reduced.any() and not found.cross.any()
+    blocks = [
+        found.reduced[found.layout.squares[i] : found.layout.squares[i + 1]].reshape(2 * (size,))
+        for i, size in enumerate(np.diff(found.layout.rows))
+    ]
+    assert all(np.allclose(block, block.T) and (np.diag(block) >= 0).all() for block in blocks)
+
+
+@pytest.mark.parametrize("frames", [3, 300])
+def test_smoothed_depth_is_the_mean_of_the_neighbours(frames: int) -> None:
+    rng = np.random.default_rng(0)
+    samples = random_problem(zoomed=False)[0].samples
+    value, information = rng.uniform(0.1, 3, (frames, 24)), rng.uniform(1, 9, (frames, 24))
+    found = smoothed(samples, value, information)
+    for i in (0, frames - 1):
+        weight = (information[i] + 1e-3 * information[i].mean()).reshape(4, 6)
+        above, below = (np.pad(v, 1, mode="symmetric") for v in (weight * value[i].reshape(4, 6), weight))
+        sums = [sum(v[r : r + 4, c : c + 6] for r in range(3) for c in range(3)) for v in (above, below)]
+        np.testing.assert_allclose(found[i].reshape(4, 6), sums[0] / sums[1], rtol=1e-9)
