@@ -56,7 +56,7 @@ class Solver:
         self.samples = samples
         self.weights = samples.weights if weights is None else weights.astype(np.float32)
         self.edges = [samples.edges_of(i) for i in range(samples.num_frames)]
-        threads = min(workers(locked=0.4), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
+        threads = min(workers(locked=0.2), 1 + self.weights.size // THREADS_PAY, samples.num_frames)
         self.shares = [(int(s[0]), int(s[-1]) + 1) for s in np.array_split(np.arange(samples.num_frames), threads)]
         self._starts = np.searchsorted(samples.sources, np.arange(samples.num_frames + 1)).astype(np.int64)
         self._layouts: dict[bool, Layout] = {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, best_points, grid_shape, texture_weight
 from das3r_ns.frontend.geometric.bundle.state import State
@@ -50,6 +50,9 @@ FALLBACK = 0.01
 TRUSTED = 0.1
 """Trust (see ``Tracks.trust``) from which a point is worth looking for."""
 
+SHARES = 8
+"""Runs of pairs for each thread: pairs with nothing in common take next to no time,
+so that runs differ."""
 
 NOWHERE = -1e6
 """Image coordinate of what is not to be looked for."""
@@ -239,8 +242,14 @@ def find_again(
         tracks.correlation[e, better] = correlation[better]
         on_pair()
 
-    with ThreadPoolExecutor(workers(locked=0.2)) as pool:
-        list(pool.map(one, range(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted).tolist()))
+    def some(share: Int[np.ndarray, " S"]) -> None:
+        for e in share:
+            one(int(e))
+
+    pairs = np.arange(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted)
+    threads = workers(locked=0.2)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(some, np.array_split(pairs, SHARES * threads)))
 
 
 def _expected(
