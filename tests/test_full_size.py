@@ -114,7 +114,7 @@ def test_a_run_opens_at_the_working_size_where_its_video_is_gone(
     for folder in tmp_path.glob("cache-*"):
         shutil.rmtree(folder)
     monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / "empty", tmp_path / "empty"])
-    pipeline = open_run(trainer.config.get_base_dir() / "config.yml")
+    pipeline: Any = open_run(trainer.config.get_base_dir() / "config.yml")
     assert (pipeline.datamanager.train_dataset.cameras.width == 160).all()
     assert pipeline.model.trained_focal == pytest.approx(focal)
     np.testing.assert_allclose(TrainedScene(pipeline).render(3, SIZE)["rgb"], picture, atol=1e-6)

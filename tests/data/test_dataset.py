@@ -144,7 +144,7 @@ def test_ns_render_spiral_goes_around_the_first_camera(tmp_path: Path, monkeypat
     monkeypatch.setattr(Das3rVideoDataParser, "get_dataparser_outputs", lambda *_args, **_kwargs: outputs)
     opened = SimpleNamespace(datamanager=Das3rDataManagerConfig().setup(device="cpu", test_mode="test"))
     monkeypatch.setattr(render, "eval_setup", lambda *_args, **_kwargs: (None, opened, None, None))
-    monkeypatch.setattr(render.install_checks, "check_ffmpeg_installed", lambda: None)
+    monkeypatch.setattr("nerfstudio.utils.install_checks.check_ffmpeg_installed", lambda: None)
     paths: list[Cameras] = []
     monkeypatch.setattr(render, "_render_trajectory_video", lambda _pipeline, path, **_options: paths.append(path))
     render.SpiralRender(load_config=tmp_path / "config.yml", seconds=0.5, frame_rate=24, radius=0.1).main()

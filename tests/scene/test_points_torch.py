@@ -26,7 +26,7 @@ def test_both_make_the_same_cloud(demo_video, budget: int, keep_dynamic: bool) -
     assert len(there.xyz) > 1000
     # A point that falls on the edge of a pixel may be seen by its neighbour, and then another is made or is not.
     assert abs(len(here.xyz) / len(there.xyz) - 1) < 0.005
-    distance, nearest = KDTree(there.xyz).query(here.xyz)
+    distance, nearest = map(np.asarray, KDTree(there.xyz).query(here.xyz))
     assert (distance > 1e-4 * np.median(depth)).mean() < 0.01
     same = distance < 1e-4 * np.median(depth)
     off = np.abs(here.rgb[same].astype(int) - there.rgb[nearest[same]])

@@ -45,8 +45,8 @@ def layout(samples: Samples, edges: list[slice], *, optics: bool) -> Layout:
             index = np.concatenate([index, np.column_stack([zoom, shared]).ravel()])
         found.append(index.astype(np.int64))
     sizes = np.array([len(index) for index in found])
-    ends = [np.concatenate([[0], np.cumsum(s)]).astype(np.int64) for s in (sizes, sizes**2)]
-    return Layout(*ends, np.concatenate(found))
+    rows, squares = (np.concatenate([[0], np.cumsum(s)]).astype(np.int64) for s in (sizes, sizes**2))
+    return Layout(rows, squares, np.concatenate(found))
 
 
 @dataclass
