@@ -210,7 +210,8 @@ def test_overflow_in_a_precision_nobody_asked_for_is_computed_again(
 def test_sixteen_bits_err_little(quick: PairNetwork, frames: Callable[..., np.ndarray]) -> None:
     images, pairs = frames(2, 48, 64), [(0, 1), (1, 0)]
     exact = predict_pairs(quick, images, pairs, quiet(), storage=torch.float32)
-    bounds: list[tuple[compute.Precision, float]] = [("float16", 0.02), ("bfloat16", 0.12)]
+    # 0.006 and 0.04 where a CPU multiplies in float32; 0.023 for float16 where it has units for that (Intel's AMX).
+    bounds: list[tuple[compute.Precision, float]] = [("float16", 0.05), ("bfloat16", 0.12)]
     for precision, bound in bounds:
         rough = predict_pairs(
             quick, images, pairs, quiet(), compute=choose_compute("cpu", precision), storage=torch.float32
