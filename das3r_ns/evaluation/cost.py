@@ -22,8 +22,8 @@ class Cost:
         children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         unit = 1 if sys.platform == "darwin" else 1024
         used = {
-            "wall_s": round(time.perf_counter() - self.wall, 1),
-            "cpu_s": round(sum(os.times()[:4]) - self.cpu, 1),
+            "wall_s": round(time.perf_counter() - self.wall, 3),
+            "cpu_s": round(sum(os.times()[:4]) - self.cpu, 2),
             "peak_mb": round(max(peak, children) * unit / 1e6),
         }
         torch = sys.modules.get("torch")  # where nothing has imported it, nothing has used a GPU
