@@ -324,7 +324,6 @@ def _trained(
             host.disable()
             with (arguments.folder / f"host-{name}.txt").open("w") as file:
                 pstats.Stats(host, stream=file).sort_stats("cumulative").print_stats(80)
-        if step == STEADY:
             steady.append(now(arguments.device))
         return train_iteration(step)
 
