@@ -48,6 +48,13 @@ def gone(process: int) -> bool:
         return True
 
 
+def living_nodes() -> list[str]:
+    """The nodes that Ray counts as there."""
+    import ray
+
+    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
 def test_everything_is_done_once(run: Callable, results: Callable, desk: Any, tmp_path: Path) -> None:
     found = run()
     assert set(results(tmp_path / "out")) == ALL and len(desk.begun()) == 8
@@ -188,6 +195,8 @@ def test_a_node_that_goes_takes_nothing_with_it(
 
     desk.wait_for(as_undisturbed)
     assert len(desk.begun()) == len(earlier) + 9
+    # Ray counts a lost node as there for some seconds, and a driver that begins meanwhile may attach itself to it.
+    desk.wait_for(lambda: len(living_nodes()) == 2)
 
 
 DRIVER = """
