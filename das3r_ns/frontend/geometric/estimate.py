@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
+from das3r_ns.frontend.geometric.film import Film, FullSize
 from das3r_ns.frontend.geometric.flow import dis_flow
-from das3r_ns.frontend.geometric.level import close_in_time, known_of_level, levelled, shutter_of
+from das3r_ns.frontend.geometric.level import close_in_time, shutter_of
 from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
-from das3r_ns.frontend.geometric.long.windows import Bends, FullSize, estimate_in_windows
+from das3r_ns.frontend.geometric.long.windows import Bends, estimate_in_windows
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
@@ -84,35 +85,29 @@ def estimate(
         The scene estimate at the resolution of ``images``, or of their pinhole pictures where it has a lens; its
         messages say what the camera did.
     """
-    known = known or Known()
+    film = Film(images, names, known or Known(), full_size)
     if len(images) <= AT_ONCE:
-        return _estimate_at_once(images, names, config, progress, known, full_size)
-    known = replace(known, readout=0.0)
+        return _estimate_at_once(film, config, progress)
+    film = replace(film, known=replace(film.known, readout=0.0))
     try:
-        return estimate_in_windows(_estimate_at_once, images, names, config, progress, known, full_size)
+        return estimate_in_windows(_estimate_at_once, film, config, progress)
     except Bends as bends:
-        return _of_pinhole(bends.lens, images, names, config, progress, known, full_size)
+        return _of_pinhole(bends.lens, film, config, progress)
 
 
-def _estimate_at_once(
-    images: UInt8[np.ndarray, "N H W 3"],
-    names: list[str],
-    config: FrontEndConfig,
-    progress: Progress,
-    known: Known,
-    full_size: FullSize | None,
-) -> SceneEstimate:
+def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
     """:func:`estimate` of as many frames as fit into memory at once."""
     device = dense_device(config.device, config.kernels, progress.say)
-    count, height, width = images.shape[:3]
+    known = film.known
     if known.fixed is not None:
-        images = painted_over(images, known.fixed)
+        film = replace(film, images=painted_over(film.images, known.fixed))
+    images = film.images
+    count, height, width = images.shape[:3]
     pairs = strided_pairs(count, STRIDES)
     flow_images = shrink(images, FLOW_LONG_SIDE)
     with progress.stage("Optical flow", len(pairs)) as advance:
         flows = dis_flow(flow_images, pairs, advance)
     flow_size = (flows.width, flows.height)
-    as_filmed = images
     light = frame_light(flow_images, flows)
     if light is not None:
         progress.say(described(light))
@@ -127,9 +122,9 @@ def _estimate_at_once(
     with progress.stage("Cameras"):
         first = bundle_adjust(flows, stays, departures=departures, **cameras)
     if first.bend is not None:
-        return _straightened(first, flows, stays, as_filmed, names, config, progress, known, full_size)
+        return _straightened(first, flows, stays, film, config, progress)
     if first.readout is not None:
-        return _levelled(first, as_filmed, names, config, progress, known, full_size)
+        return _levelled(first, film, config, progress)
     refined, evidence = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.with_masks(known.masks), first
@@ -146,14 +141,13 @@ def _estimate_at_once(
         with progress.stage("Cameras"):
             result = bundle_adjust(flows, stays, initial=first, departures=departures, **cameras)
         if result.bend is not None:
-            return _straightened(result, flows, stays, as_filmed, names, config, progress, known, full_size)
+            return _straightened(result, flows, stays, film, config, progress)
         if result.readout is not None:
-            return _levelled(result, as_filmed, names, config, progress, known, full_size)
+            return _levelled(result, film, config, progress)
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
-        frames = iter(images) if full_size is None else full_size()
         with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
-            points = adjust_on_points(result, flows, frames, stays, cameras.get("known_focal"), advance)
+            points = adjust_on_points(result, flows, film.large(), stays, cameras.get("known_focal"), advance)
         progress.say(points.message)
         result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
@@ -162,7 +156,7 @@ def _estimate_at_once(
     for message in result.messages:
         progress.say(message)
     scene = SceneEstimate(
-        frame_names=names,
+        frame_names=film.names,
         c2w_cv=result.c2w_cv if known.c2w_cv is None else known.c2w_cv,
         intrinsics=intrinsics if known.intrinsics is None else known.intrinsics,
         depth=(depth * result.unit).astype(np.float32),
@@ -187,12 +181,9 @@ def _straightened(
     bent: BundleResult,
     flows: PairFlows,
     stays: Float[np.ndarray, "N h w"] | None,
-    images: UInt8[np.ndarray, "N H W 3"],
-    names: list[str],
+    film: Film,
     config: FrontEndConfig,
     progress: Progress,
-    known: Known,
-    full_size: FullSize | None,
 ) -> SceneEstimate:
     """The estimate of the pinhole pictures of a lens that was found; flow of them takes less than a second a frame.
 
@@ -200,67 +191,39 @@ def _straightened(
         bent: The cameras with that lens, which points make exact first, where they can.
         flows: What it was found by.
         stays: Probability that each pixel is static, at the resolution of the flow; None = not known.
-        images: As of :func:`estimate`, like all else.
+        film: As it was taken.
+        config: Settings of the front end.
+        progress: Where to report.
     """
     if config.points:
-        frames = iter(images) if full_size is None else full_size()
-        with progress.stage("Lens", len(images) + POINT_ROUNDS + 2) as advance:
-            bent = adjust_on_points(bent, flows, frames, stays, on_step=advance).result
+        with progress.stage("Lens", len(film.images) + POINT_ROUNDS + 2) as advance:
+            bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance).result
     assert bent.bend is not None
-    lens = Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at((images.shape[2], images.shape[1]))
-    return _of_pinhole(lens, images, names, config, progress, known, full_size)
+    lens = Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at(film.size)
+    return _of_pinhole(lens, film, config, progress)
 
 
-def _of_pinhole(
-    lens: Lens,
-    images: UInt8[np.ndarray, "N H W 3"],
-    names: list[str],
-    config: FrontEndConfig,
-    progress: Progress,
-    known: Known,
-    full_size: FullSize | None,
-) -> SceneEstimate:
-    """The estimate of the pinhole pictures of a lens at the working resolution; else as of :func:`estimate`."""
-
-    def straight_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        for image in iter(images) if full_size is None else full_size():
-            yield lens.at((image.shape[1], image.shape[0])).undistorted_picture(image, cv2.INTER_CUBIC)
-
-    masks = None if known.masks is None else lens.undistorted(known.masks)
-    fixed = known.fixed
-    if fixed is not None:
-        fixed = lens.undistorted_picture(fixed.astype(np.float32)) >= 0.5
-    straight = replace(known, masks=masks, fixed=fixed, size=lens.pinhole_size, undistorted=True)
-    pictures = lens.undistorted(images, cv2.INTER_CUBIC)
-    scene = estimate(pictures, names, config, progress, straight, straight_full_size)
+def _of_pinhole(lens: Lens, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+    """The estimate of the pinhole pictures of a lens at the working resolution."""
+    straight = film.straight(lens)
+    scene = estimate(straight.images, straight.names, config, progress, straight.known, straight.full_size)
     return replace(scene, lens=lens)
 
 
-def _levelled(
-    rolled: BundleResult,
-    images: UInt8[np.ndarray, "N H W 3"],
-    names: list[str],
-    config: FrontEndConfig,
-    progress: Progress,
-    known: Known,
-    full_size: FullSize | None,
-) -> SceneEstimate:
+def _levelled(rolled: BundleResult, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
     """The estimate of the pictures that a global shutter would have taken.
 
     Args:
         rolled: The cameras with the rolling shutter.
-        images: As of :func:`estimate`, like all else.
+        film: As it was taken.
+        config: Settings of the front end.
+        progress: Where to report.
     """
-    shutter = shutter_of(rolled, known.times)
-    progress.say(rolling_message(shutter, found=known.readout is None))
-
-    def level_full_size() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        for number, image in enumerate(iter(images) if full_size is None else full_size()):
-            yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
-
-    level, known = levelled(shutter, images, cv2.INTER_CUBIC), known_of_level(known, shutter)
-    scene = estimate(level, names, config, progress, known, level_full_size)
-    return replace(scene, shutter=shutter, fixed=known.fixed)
+    shutter = shutter_of(rolled, film.known.times)
+    progress.say(rolling_message(shutter, found=film.known.readout is None))
+    level = film.level(shutter)
+    scene = estimate(level.images, level.names, config, progress, level.known, level.full_size)
+    return replace(scene, shutter=shutter, fixed=level.known.fixed)
 
 
 def _with_stereo(

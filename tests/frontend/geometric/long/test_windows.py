@@ -16,6 +16,7 @@ from das3r_ns.evaluation.metrics import ate_percent
 from das3r_ns.frontend.choice import Choice, result_key
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric import estimate as front_end
+from das3r_ns.frontend.geometric.film import Film
 from das3r_ns.frontend.geometric.long import windows as long_windows
 from das3r_ns.frontend.geometric.long.joined import Joined
 from das3r_ns.frontend.geometric.long.records import joined_records
@@ -52,12 +53,12 @@ def solve(demo_video, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Windows are solved exactly, each in another unit; the list tells which they were."""
     truth, solved = demo_video.estimate, []
 
-    def exact(images, names, config, progress, known, full_size) -> SceneEstimate:
+    def exact(film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+        images, names = film.images, film.names
         start = truth.frame_names.index(names[0])
         frames = range(start, start + len(names))
         assert np.array_equal(images, demo_video.images[start : frames.stop])
-        if full_size is not None:
-            assert np.array_equal(np.stack(list(full_size())), images)
+        assert np.array_equal(np.stack(list(film.large())), images)
         solved.append(tuple(frames))
         return cut(
             truth, frames, 0.7 + 0.2 * len(solved), light=0.1 * np.ones((len(names), 3)) * np.array(frames)[:, None]
@@ -109,9 +110,9 @@ def test_known_cameras_stay_as_they_are(demo_video, small_windows: None, solve: 
     given: list[Known] = []
     exact = front_end._estimate_at_once
 
-    def in_the_known_unit(images, names, config, progress, known, full_size) -> SceneEstimate:
-        given.append(known)
-        exact(images, names, config, progress, known, full_size)
+    def in_the_known_unit(film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+        given.append(film.known)
+        exact(film, config, progress)
         return cut(truth, range(solve[-1][0], solve[-1][-1] + 1), 1.0)
 
     monkeypatch.setattr(front_end, "_estimate_at_once", in_the_known_unit)
@@ -128,11 +129,12 @@ def test_a_lens_that_the_first_window_shows_is_that_of_all(bent_video, small_win
     """All begins anew with pinhole pictures, and no other lens is looked for."""
     truth, solved = bent_video.estimate, []
 
-    def exact(images, names, config, progress, known, full_size) -> SceneEstimate:
-        start = truth.frame_names.index(names[0])
-        frames = range(start, start + len(names))
+    def exact(film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+        images, known = film.images, film.known
+        start = truth.frame_names.index(film.names[0])
+        frames = range(start, start + len(film.names))
         solved.append((start, known.undistorted))
-        assert next(full_size()).shape == images[0].shape
+        assert next(film.large()).shape == images[0].shape
         if known.undistorted:
             assert np.abs(images.astype(float) - truth_images[start : frames.stop]).mean() < 4
             return cut(truth, frames, 1.0)
