@@ -17,6 +17,7 @@ def test_a_section_has_its_own_frames_everywhere(demo_video) -> None:
         part = Film(images, truth.frame_names, known, full_size).section(range(3, 7))
         assert part.names == truth.frame_names[3:7] and part.size == (160, 90)
         np.testing.assert_array_equal(part.images, images[3:7])
+        assert part.known.masks is not None
         np.testing.assert_array_equal(part.known.masks, truth.dynamic_probability[3:7])
         np.testing.assert_array_equal(np.stack(list(part.large())), images[3:7] if full_size is None else large[3:7])
 
