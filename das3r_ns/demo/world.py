@@ -6,6 +6,7 @@ equal to 1, so that ``t`` IS the camera z of the hit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -57,21 +58,47 @@ class Ellipsoid:
 
 @dataclass
 class Rays:
-    """The rays of one frame, ``SUPERSAMPLING`` per pixel along each axis (h x w of them)."""
+    """The rays of one frame, ``samples`` per pixel along each axis (h x w of them)."""
 
     c2w_cv: Float[np.ndarray, "4 4"]
     focal: float
     direction: Float[np.ndarray, "3 h w"]
+    samples: int = SUPERSAMPLING
+    bend: float = 0.0
+    """How far a lens moves a point of the picture at most, in rays."""
 
     @classmethod
-    def of_camera(cls, c2w_cv: Float[np.ndarray, "4 4"], focal: float, width: int, height: int) -> Rays:
-        """Rays through a pinhole whose principal point is the middle of the picture."""
-        x = ((np.arange(width * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - width / 2) / focal
-        y = ((np.arange(height * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - height / 2) / focal
+    def of_camera(
+        cls,
+        c2w_cv: Float[np.ndarray, "4 4"],
+        focal: float,
+        width: int,
+        height: int,
+        samples: int = SUPERSAMPLING,
+        k1: float = 0.0,
+    ) -> Rays:
+        """Rays through a pinhole, or a lens with radial distortion, whose principal point is the picture's middle.
+
+        Args:
+            c2w_cv: Camera-to-world, OpenCV axes.
+            focal: In pixels.
+            width: Of the picture, pixels.
+            height: Of the picture, pixels.
+            samples: Rays per pixel along each axis.
+            k1: OpenCV's first coefficient: a point at radius r in units of the focal appears at r (1 + k1 r^2).
+        """
+        x = ((np.arange(width * samples) + 0.5) / samples - width / 2) / focal
+        y = ((np.arange(height * samples) + 0.5) / samples - height / 2) / focal
         rotation = c2w_cv[:3, :3]
         local = np.stack([*np.broadcast_arrays(x, y[:, None]), np.ones((len(y), len(x)))])
+        bend = 0.0
+        if k1:
+            seen = local[:2].copy()
+            for _ in range(8):  # contracts quickly for lenses that are not fisheyes
+                local[:2] = seen / (1 + k1 * (local[:2] ** 2).sum(0))
+            bend = float(np.abs(local[:2] - seen).max()) * focal * samples
         direction = np.tensordot(rotation, local, 1)
-        return cls(c2w_cv, focal, direction.astype(np.float32))
+        return cls(c2w_cv, focal, direction.astype(np.float32), samples, bend)
 
     @property
     def origin(self) -> Float[np.ndarray, "3"]:
@@ -84,11 +111,11 @@ class Rays:
         local = (points - self.c2w_cv[:3, 3]) @ self.c2w_cv[:3, :3]
         if local[:, 2].min() < NEAR:
             return slice(0, rows), slice(0, columns)
-        scale = self.focal * SUPERSAMPLING
+        scale, margin = self.focal * self.samples, math.ceil(self.bend) + 1
         u = local[:, 0] / local[:, 2] * scale + columns / 2
         v = local[:, 1] / local[:, 2] * scale + rows / 2
-        low_v, low_u = max(int(v.min()) - 1, 0), max(int(u.min()) - 1, 0)
-        return slice(low_v, max(int(v.max()) + 2, low_v)), slice(low_u, max(int(u.max()) + 2, low_u))
+        low_v, low_u = max(int(v.min()) - margin, 0), max(int(u.min()) - margin, 0)
+        return slice(low_v, max(int(v.max()) + margin + 1, low_v)), slice(low_u, max(int(u.max()) + margin + 1, low_u))
 
 
 def slabs(
@@ -219,7 +246,7 @@ def _shade_face(
     u_axis, v_axis = TANGENTS[axis]
     u, v = (rays.origin[a] + depth * direction[a] for a in (u_axis, v_axis))
     squared = (direction**2).sum(0)
-    footprint = depth * squared / (rays.focal * SUPERSAMPLING * np.maximum(np.abs(direction[axis]), 1e-4))
+    footprint = depth * squared / (rays.focal * rays.samples * np.maximum(np.abs(direction[axis]), 1e-4))
     start_u, start_v = (box.low[u_axis], box.low[v_axis]) if box.fit else (0.0, 0.0)
     colour = box.textures[face].sample(u - start_u, v - start_v, footprint)
     across = (u - box.low[u_axis]) / (box.high - box.low)[u_axis]
@@ -248,9 +275,8 @@ def cast_ellipsoids(
     hit = np.zeros(depth.shape, bool)
     light = np.array((0.25, -0.85, -0.46), np.float32)
     for part in parts:
-        reach = float(part.radii.max())
-        cube = part.centre + reach * (np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1)
-        window = rays.window(cube)
+        around = part.centre + ((np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1) * part.radii) @ part.rotation.T
+        window = rays.window(around)
         direction = rays.direction[:, window[0], window[1]]
         if direction.size == 0:
             continue
@@ -268,7 +294,7 @@ def cast_ellipsoids(
         longitude = np.arctan2(unit[0], unit[2]) / (2 * np.pi) + 0.5
         latitude = np.arccos(np.clip(unit[1], -1, 1)) / np.pi
         # A full turn of the picture is about six radii long, which sets how fine a sample is on it.
-        footprint = t / (rays.focal * SUPERSAMPLING * 6 * part.radii.min())
+        footprint = t / (rays.focal * rays.samples * 6 * part.radii.min())
         shade = 0.42 + 0.62 * np.clip(light @ normal, 0, None)
         depth[window][nearer] = t
         colour[window][nearer] = part.texture.sample(longitude, latitude, footprint) * shade[:, None]

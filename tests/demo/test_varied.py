@@ -1,75 +1,95 @@
-"""Drawn clips: each seed another, masks exact, and standing things not in them."""
+"""Drawn clips: each seed another, masks exact, still clips empty, standing things not masked."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from das3r_ns.demo import varied
+from das3r_ns.demo.drawn import places
+from das3r_ns.demo.drawn.frame import Lens, draw
 from das3r_ns.demo.room import build_room
-from das3r_ns.demo.textures import Texture
 from das3r_ns.demo.varied import DrawnClip, write_clip
-from das3r_ns.demo.write import render_frame
 from das3r_ns.errors import Das3rError
 
 
-@pytest.fixture()
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Textures take most of the time."""
-    one = Texture(np.ones((8, 8, 3), np.float32), (1.0, 1.0))
-    monkeypatch.setattr(varied, "_stuff", lambda rng: one)
+@pytest.fixture(scope="module")
+def clips() -> list[DrawnClip]:
+    """Some dozens; the light of a room takes seconds, so there is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "build_room", lambda seed: build_room())
+        return [DrawnClip.of_seed(seed, 3) for seed in range(36)]
 
 
-def test_a_quarter_is_still_and_seeds_differ(plain: None) -> None:
-    clips = [DrawnClip.of_seed(seed, 5) for seed in range(60)]
-    assert 0.1 < np.mean([not clip.movers for clip in clips]) < 0.4
-    assert len({clip.poses.tobytes() for clip in clips}) == 60
+def test_a_quarter_is_still_and_seeds_differ(clips: list[DrawnClip]) -> None:
+    assert 0.1 < np.mean([not clip.movers for clip in clips]) < 0.45
+    assert len({clip.poses.tobytes() for clip in clips}) == 36
+    assert {clip.scene.kind for clip in clips} == {"demo_room", "room", "street", "open_land", "object", "thicket"}
+    assert len({clip.filming.kind for clip in clips}) > 5
+    bodies = {mover.kind for clip in clips for mover in clip.movers}
+    assert bodies == {"walker", "beast", "ball", "lump", "cutout", "car"}
+    assert any(clip.k1 for clip in clips) and not all(clip.k1 for clip in clips)
+
+
+def test_masks_are_where_movers_are_seen_first(clips: list[DrawnClip]) -> None:
     for clip in clips:
-        rotation = clip.poses[:, :3, :3]
-        np.testing.assert_allclose(
-            rotation @ rotation.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (5, 3, 3)), atol=1e-9
-        )
-        assert (np.abs(clip.poses[:, 0, 3]) < 3).all() and (clip.poses[:, 2, 3] < 2).all()
-    again = DrawnClip.of_seed(7, 9)
-    np.testing.assert_allclose(again.poses[::2], clips[7].poses, atol=1e-12)
+        lens = Lens(50.0, 64, 36, clip.k1)
+        seen = draw(clip.scene, clip.movers, 0.5, clip.poses[1], lens, 1, shadows=False)
+        bare = draw(clip.scene, [], 0.5, clip.poses[1], lens, 1)
+        np.testing.assert_array_equal(seen.mask, seen.depth < bare.depth)
+        np.testing.assert_array_equal(seen.light[~seen.mask], bare.light[~seen.mask])
+        assert clip.movers or not seen.mask.any()
 
 
-def test_what_stands_is_drawn_and_not_masked() -> None:
-    clip = next(clip for clip in (DrawnClip.of_seed(seed, 3) for seed in range(99)) if clip.movers and clip.standing)
-    boxes, pose = build_room(), clip.poses[1]
-    bare = render_frame(boxes, None, 0.5, pose, 60.0, 64, 48)
-    stood = render_frame(boxes, None, 0.5, pose, 60.0, 64, 48, clip.standing)
-    whole = render_frame(boxes, clip, 0.5, pose, 60.0, 64, 48, clip.standing)
-    assert (bare.image != stood.image).any() and not stood.mask.any()
-    np.testing.assert_array_equal(whole.clean, stood.image)
-    np.testing.assert_array_equal(whole.mask, whole.depth < whole.clean_depth)
+def test_movers_are_seen_and_cover_a_fair_share(clips: list[DrawnClip]) -> None:
+    moving = [clip for clip in clips if clip.movers]
+    shares = np.array(
+        [
+            [
+                draw(c.scene, c.movers, t, c.filming.pose(t), Lens(30, 32, 18, 0), 1, False).mask.mean()
+                for t in (0, 0.5, 1)
+            ]
+            for c in moving
+        ]
+    )
+    assert 0.05 < shares.mean() < 0.35 and shares.max() < 0.9
+    assert (shares.max(1) > 0).mean() > 0.95 and (shares.max(1) > 0.35).any()
 
 
-def test_movers_cover_a_fair_share_of_the_picture(plain: None) -> None:
-    boxes, shares = build_room(), []
-    for seed in range(24):
-        clip = DrawnClip.of_seed(seed, 3)
-        if clip.movers:
-            shares.append(render_frame(boxes, clip, 0.5, clip.poses[1], 30.0, 32, 18, clip.standing).mask.mean())
-    assert 0.03 < np.mean(shares) < 0.4 and np.max(shares) < 0.9
+def test_no_picture_is_of_one_colour(clips: list[DrawnClip]) -> None:
+    for clip in clips:
+        gain = clip.gain()
+        for number in (0, 2):
+            image, _ = clip.frame(number, 64, 36, gain, np.random.default_rng(0))
+            assert image.std() > 8 and 25 < image.mean() < 225, clip.facts(64, 36)
 
 
-def test_a_clip_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(varied, "build_room", lambda seed: build_room())
+def test_a_seed_is_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "build_room", lambda seed: build_room())
+    first, again = (DrawnClip.of_seed(4, number) for number in (3, 5))
+    np.testing.assert_allclose(again.poses[::2], first.poses, atol=1e-12)
+    one, two = (clip.frame(0, 48, 27, clip.gain(), np.random.default_rng(0)) for clip in (first, again))
+    np.testing.assert_array_equal(one[1], two[1])
+    assert first.film.shutter or (one[0] == two[0]).all()
+
+
+def test_a_clip_is_written_once(tmp_path: Path) -> None:
     calls: list[int] = []
-    write_clip(tmp_path / "clip", 2, 3, 64, 32, lambda: calls.append(1))
+    write_clip(tmp_path / "clip", 3, 3, 64, 32, lambda: calls.append(1))
     masks = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted((tmp_path / "clip/masks").iterdir())]
-    assert len(masks) == 3 and set(np.unique(masks)) <= {0, 255}
+    assert len(masks) == 3 and set(np.unique(masks)) == {0, 255}
+    facts = json.loads((tmp_path / "clip/clip.json").read_text())
+    assert facts["width"] == 64 and facts["movers"]
+    assert np.loadtxt(tmp_path / "clip/poses.txt").shape == (3, 12)
     stamp = (tmp_path / "clip/frames/00002.png").stat().st_mtime_ns
-    write_clip(tmp_path / "clip", 2, 3, 64, 32, lambda: calls.append(1))
+    write_clip(tmp_path / "clip", 3, 3, 64, 32, lambda: calls.append(1))
     assert (tmp_path / "clip/frames/00002.png").stat().st_mtime_ns == stamp and len(calls) == 6
 
 
-def test_where_nothing_can_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(varied, "build_room", lambda seed: build_room())
+def test_where_nothing_can_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Das3rError, match="cannot be written"):
         write_clip(tmp_path / "file/clip", 0, 2, 64, 32)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from das3r_ns.demo import varied
+from das3r_ns.demo.drawn import places
 from das3r_ns.errors import Das3rError
 from das3r_ns.training.clips import find_folders, gather_clips, runs
 from das3r_ns.training.config import TrainingConfig
@@ -36,7 +36,7 @@ def test_long_clips_give_runs(count: int, most: int, number: int) -> None:
 
 
 def test_clips_are_drawn_once(config: TrainingConfig, quiet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(varied, "ROOMS", 1)  # the light of a room takes seconds
+    monkeypatch.setattr(places, "ROOMS", 1)  # the light of a room takes seconds
     config.data, config.drawn, config.drawn_frames, config.seed = [], 2, 3, 0
     clips = gather_clips(find_folders(config), config, quiet)
     assert [len(clip.frames) for clip in clips] == [3, 3] and clips[0].size == (64, 32)

@@ -1,0 +1,1 @@
+"""What drawn clips are made of: places, cameras, movers and what a camera does to the picture, each by a seed."""
