@@ -275,8 +275,10 @@ def cast_ellipsoids(
     hit = np.zeros(depth.shape, bool)
     light = np.array((0.25, -0.85, -0.46), np.float32)
     for part in parts:
-        around = part.centre + ((np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1) * part.radii) @ part.rotation.T
-        window = rays.window(around)
+        # A tighter hull would do, but products of another shape are rounded otherwise: the demo would change.
+        reach = float(part.radii.max())
+        cube = part.centre + reach * (np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1)
+        window = rays.window(cube)
         direction = rays.direction[:, window[0], window[1]]
         if direction.size == 0:
             continue
