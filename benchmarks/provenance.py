@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-from das3r_ns.evaluation.machine import describe_machine, machine_line
+from das3r_ns.evaluation.machine import commit, describe_machine, machine_line
 from das3r_ns.frontend.choice import FRONT_ENDS, choose_front_end
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.progress import Progress
@@ -27,15 +25,6 @@ def stamp() -> dict[str, Any]:
         "front_end": front_end,
         "front_end_version": FRONT_ENDS[front_end].version,
     }
-
-
-def commit() -> str:
-    """Of this checkout, short, with ``-dirty`` where files were changed since; ``unknown`` outside of git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=7"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def provenance_line(records: Iterable[Record]) -> str:

@@ -15,6 +15,7 @@ from das3r_ns.cli.clean_plate import CleanPlateCommand
 from das3r_ns.cli.demo import DemoCommand
 from das3r_ns.cli.export import ExportCommand
 from das3r_ns.cli.masks import MasksCommand
+from das3r_ns.cli.train_motion import TrainMotionCommand
 from das3r_ns.cli.train_network import TrainNetworkCommand
 from das3r_ns.cli.weights import WeightsCommand
 from das3r_ns.errors import Das3rError
@@ -27,6 +28,7 @@ Command = (
     | Annotated[BatchCommand, tyro.conf.subcommand("batch", prefix_name=False)]
     | Annotated[BenchCommand, tyro.conf.subcommand("bench", prefix_name=False)]
     | Annotated[WeightsCommand, tyro.conf.subcommand("weights", prefix_name=False)]
+    | Annotated[TrainMotionCommand, tyro.conf.subcommand("train-motion", prefix_name=False)]
     | Annotated[TrainNetworkCommand, tyro.conf.subcommand("train-network", prefix_name=False)]
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.geometric.head.weights import weights_identity
 from das3r_ns.frontend.known.knowledge import Knowledge
 from das3r_ns.frontend.windows import AGAIN, AT_ONCE, WINDOW
 from das3r_ns.progress import Progress
@@ -127,6 +128,8 @@ def result_key(knowledge: Knowledge, choice: Choice) -> str:
     settings |= {name: getattr(knowledge.config, name) for name in ("long_side", *front_end.settings)}
     if choice.name == "geometric" and len(knowledge.clip.indices) > AT_ONCE:
         settings["windows"] = [WINDOW, AGAIN, JOINING]
+    if choice.name == "geometric" and knowledge.config.motion == "head":  # left out else: nothing must be orphaned
+        settings["motion_weights"] = weights_identity(knowledge.config.motion_weights)
     if choice.name == "monst3r":
         settings["checkpoint"] = choice.identity
     return cache.cache_key(knowledge.clip.content_hash, settings)

@@ -13,6 +13,8 @@ Cameras = Literal["own", "colmap"]
 
 Stopped = Literal["leave", "keep"]
 
+Motion = Literal["rules", "head"]
+
 Kernels = Literal["auto", "numba", "torch"]
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -43,6 +45,11 @@ class FrontEndConfig:
     """What becomes of a mover in frames in which it stands still, before it starts or after it stops ('geometric' with
     stereo only): 'leave' takes it out of the scene there too, where another frame sees its place without it; 'keep'
     has it in the scene while it stands. What moves in no frame stays either way."""
+    motion: Motion = "rules"
+    """What decides from the evidence what moves ('geometric' only): 'rules' are made by hand; 'head' has a small
+    network, trained on drawn clips, correct them."""
+    motion_weights: Path | None = None
+    """Weights of that network, as `das3r train-motion` writes them; if None, those that came with das3r."""
     checkpoint: str = "auto"
     """Weights of the network: a folder (config.json and model.safetensors), a .pth file, or a published one by its name
     (das3r, monst3r, dust3r; downloaded if need be, for non-commercial use only). 'auto' takes what `das3r weights` has

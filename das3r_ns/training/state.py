@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import save_file
@@ -75,6 +75,16 @@ class TrainingState:
             ) from error
 
 
+class Resumable(Protocol):
+    """Settings of a training that can go on where it was interrupted."""
+
+    output_dir: Path
+
+    def decisive(self) -> dict[str, object]:
+        """Those that a resumed training must share."""
+        ...
+
+
 def check_resumable(config: TrainingConfig, identity: str) -> None:
     """Make sure that an output folder has no state yet, or was begun with the same network and settings.
 
@@ -85,21 +95,50 @@ def check_resumable(config: TrainingConfig, identity: str) -> None:
     Raises:
         Das3rError: It was not; says what differs.
     """
-    file = config.output_dir / MARKER
-    if not (config.output_dir / STATE / _FILE).is_file():
-        return  # nothing was learned there yet
-    try:
-        begun = json.loads(file.read_text(encoding="utf-8"))
-        settings, network = dict(begun["settings"]), str(begun["network"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Das3rError(f"{file} cannot be read ({error}). Delete {config.output_dir} and start anew.") from error
-    if network != identity:
+    begun = begun_with(config, MARKER)
+    if begun is None:
+        return
+    if begun.get("network") != identity:
         raise Das3rError(
             f"The training in {config.output_dir} was begun with another network ({begun.get('checkpoint')}) than "
             f"{config.checkpoint} is now. Name that one to go on (--checkpoint), or another folder to start anew "
             "(--output-dir)."
         )
-    now = config.decisive()
+    check_settings(config, begun)
+
+
+def begun_with(config: Resumable, marker: str) -> dict[str, Any] | None:
+    """What the training in an output folder was begun with; None where nothing was learned there yet.
+
+    Args:
+        config: Settings of this training.
+        marker: File that says it.
+
+    Raises:
+        Das3rError: It cannot be read.
+    """
+    file = config.output_dir / marker
+    if not (config.output_dir / STATE / _FILE).is_file():
+        return None
+    try:
+        begun = dict(json.loads(file.read_text(encoding="utf-8")))
+        begun["settings"] = dict(begun["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Das3rError(f"{file} cannot be read ({error}). Delete {config.output_dir} and start anew.") from error
+    return begun
+
+
+def check_settings(config: Resumable, begun: dict[str, Any]) -> None:
+    """Make sure that a training was begun with the same settings.
+
+    Args:
+        config: Settings of this training.
+        begun: From :func:`begun_with`.
+
+    Raises:
+        Das3rError: It was not; says what differs.
+    """
+    now, settings = config.decisive(), begun["settings"]
     other = [
         f"--{name.replace('_', '-')} was {settings.get(name)}, is {now[name]}"
         for name in now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -51,10 +52,24 @@ EDGE_BLUR = 0.8
 """Standard deviation, in pixels, of the soft edge of the dynamic probability."""
 
 
+@dataclass(frozen=True)
+class Ruled:
+    """What the rules make of the evidence of a clip."""
+
+    value: Float[np.ndarray, " S"]
+    """Evidence of motion of each superpixel, smoothed, 0 to 1."""
+    confidence: Float[np.ndarray, " S"]
+    """What is known of it, before smoothing."""
+    certain: Float[np.ndarray, " S"]
+    """How certainly the object moves that it is part of or close to."""
+    relative: Float[np.ndarray, "N h w"]
+    """Relative evidence of every pixel, float32, 0 static to 1 moving and more; 0.5 is the decision."""
+
+
 def dynamic_probability(
     images: UInt8[np.ndarray, "N H W 3"], evidence: EvidenceMaps, look: SecondLook | None = None
 ) -> Float[np.ndarray, "N H W"]:
-    """Dynamic probability of every pixel of a clip, from optical flow and colours alone.
+    """Dynamic probability of every pixel of a clip by the rules, from optical flow and colours alone.
 
     Args:
         images: RGB frames at the working resolution.
@@ -65,10 +80,22 @@ def dynamic_probability(
     Returns:
         Probability that what the pixel shows moves, float32; 0.5 is the decision, and edges follow the image.
     """
-    relative, certain = relative_evidence(evidence, smooth(evidence, *fuse(evidence)))
+    return probability_of(images, by_rules(evidence, look).relative, look is None)
+
+
+def by_rules(evidence: EvidenceMaps, look: SecondLook | None = None) -> Ruled:
+    """Weigh, smooth and rescale the evidence of a clip.
+
+    Args:
+        evidence: As of :func:`dynamic_probability`.
+        look: Likewise.
+    """
+    value, confidence = fuse(evidence)
+    value = smooth(evidence, value, confidence)
+    relative, certain = relative_evidence(evidence, value)
     regions = evidence.regions
 
-    def one(t: int) -> Float[np.ndarray, "H W"]:
+    def one(t: int) -> Float[np.ndarray, "h w"]:
         small = relative[regions.labels[t]].astype(np.float32)
         if look is not None:
             # No change proves nothing: a slow mover of one colour leaves itself behind.
@@ -78,10 +105,27 @@ def dynamic_probability(
             small *= 1.0 + look.missing[t] * near
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
             small *= 1.0 - (look.at_rest[t] if look.gone is None else look.at_rest[t] * (1.0 - look.gone[t]))
+        return small
+
+    return Ruled(value, confidence, certain, np.stack([one(t) for t in range(len(regions.labels))]))
+
+
+def probability_of(
+    images: UInt8[np.ndarray, "N H W 3"], relative: Float[np.ndarray, "N h w"], by_colours: bool
+) -> Float[np.ndarray, "N H W"]:
+    """Dynamic probability at the working resolution.
+
+    Args:
+        images: RGB frames there.
+        relative: Relative evidence of every pixel, at its own (smaller) resolution.
+        by_colours: Move the edges to where the colours change. Where every pixel has spoken for itself, GrabCut would
+            only move them away again.
+    """
+
+    def one(t: int) -> Float[np.ndarray, "H W"]:
         size = (images.shape[2], images.shape[1])
-        here = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-        # Where every pixel has spoken for itself, GrabCut would only move the edges away again.
-        mask = segment_frame(images[t], here) if look is None else drop_specks(here)
+        here = cv2.resize(relative[t], size, interpolation=cv2.INTER_LINEAR)
+        mask = segment_frame(images[t], here) if by_colours else drop_specks(here)
         return soften(mask, here)
 
     with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:

@@ -15,14 +15,15 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import Departure
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
+from das3r_ns.frontend.geometric.case import Case
+from das3r_ns.frontend.geometric.decision import decide
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
-from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability
 from das3r_ns.frontend.geometric.film import Film, FullSize
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.level import close_in_time, shutter_of
 from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
 from das3r_ns.frontend.geometric.long.windows import Bends, estimate_in_windows
-from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
+from das3r_ns.frontend.geometric.motion import RigidPrediction, motion_evidence
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS as POINT_ROUNDS
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
@@ -125,7 +126,7 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
         return _straightened(first, flows, stays, film, config, progress)
     if first.readout is not None:
         return _levelled(first, film, config, progress)
-    refined, evidence = False, None
+    refined, case = False, None
     if known.masks is not None and not known.joins:
         dynamic, result = known.with_masks(known.masks), first
     else:
@@ -133,7 +134,10 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
             rigid = _rigid_prediction(first, flows, flow_images, world, advance, device)
         with progress.stage("What moves", count) as advance:
             evidence = motion_evidence(images, flows, rigid, advance)
-        dynamic, refined = refine_masks(images, dynamic_probability(images, evidence), config, progress)
+        case = Case(images, flow_images, flows, evidence, rigid)
+        # The head speaks last; what the cameras leave out is found by the rules.
+        dynamic = decide(case) if config.refine_masks == "none" else decide(case, config.motion, config.motion_weights)
+        dynamic, refined = refine_masks(images, dynamic, config, progress)
         dynamic = known.with_masks(dynamic)
         result = None
     stays = static_weight(known.not_static(dynamic), flow_size)
@@ -172,9 +176,14 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
             **provenance,
         },
     )
-    if not config.stereo or result.camera_kind != "general":
+    if config.stereo and result.camera_kind == "general":
+        with_stereo = _with_stereo(scene, images, flow_images, flows, case, config, known, progress, device)
+        if with_stereo is not None:
+            return with_stereo
+    if case is None or refined or config.motion == "rules":
         return scene
-    return _with_stereo(scene, images, flow_images, flows, evidence, config, known, progress, device)
+    dynamic = known.with_masks(decide(case, config.motion, config.motion_weights))
+    return replace(scene, dynamic_probability=dynamic)
 
 
 def _straightened(
@@ -231,12 +240,12 @@ def _with_stereo(
     images: UInt8[np.ndarray, "N H W 3"],
     flow_images: UInt8[np.ndarray, "N h w 3"],
     flows: PairFlows,
-    evidence: EvidenceMaps | None,
+    case: Case | None,
     config: FrontEndConfig,
     known: Known,
     progress: Progress,
     device: torch.device | None,
-) -> SceneEstimate:
+) -> SceneEstimate | None:
     """The scene with its depth from stereo and, by that, a second look at what moves.
 
     Args:
@@ -244,24 +253,24 @@ def _with_stereo(
         images: RGB frames at the working resolution.
         flow_images: The same at the resolution of the flow.
         flows: Optical flow between them.
-        evidence: What spoke for motion; None where the user's masks alone count.
+        case: What the first look saw; None where the user's masks alone count.
         config: Settings of the front end.
         known: Whose masks may have to be joined in.
         progress: Where to report.
         device: Where the dense loops run in torch; None = in numba, on the CPU.
 
     Returns:
-        The scene as it was where there is too little parallax for stereo.
+        None where there is too little parallax for stereo.
     """
     count, flow_size = scene.num_frames, (flow_images.shape[2], flow_images.shape[1])
     dynamic, cameras = scene.dynamic_probability, (scene.intrinsics, scene.c2w_cv)
     world = known.fixed_weight((scene.width, scene.height), count)
     with progress.stage("Stereo", count) as advance:
-        certain = world if evidence is not None else 1.0 - known.not_static(dynamic)
+        certain = world if case is not None else 1.0 - known.not_static(dynamic)
         matches = match_frames(images, *cameras, scene.depth, scene.confidence, certain, advance, device)
     if matches is None:
-        return scene
-    if evidence is not None and not scene.provenance["refined"]:
+        return None
+    if case is not None and not scene.provenance["refined"]:
         with progress.stage("Depth", count) as advance:
             depth, confidence = matches.depth(world, advance, device)
         matched = RigidPrediction(
@@ -272,7 +281,19 @@ def _with_stereo(
         )
         hidden = known.not_static(dynamic)
         with progress.stage("Second look", ROUNDS * count) as advance:
-            dynamic = look_again(images, flow_images, flows, evidence, matched, hidden, config.stopped, advance, device)
+            dynamic = look_again(
+                images,
+                flow_images,
+                flows,
+                case.evidence,
+                matched,
+                hidden,
+                config.stopped,
+                advance,
+                device,
+                config.motion,
+                config.motion_weights,
+            )
         dynamic = known.with_masks(dynamic)
     with progress.stage("Depth", count) as advance:
         depth, confidence = matches.depth(1.0 - known.not_static(dynamic), advance, device)

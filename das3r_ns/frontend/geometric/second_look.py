@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from das3r_ns.frontend.config import Stopped
-from das3r_ns.frontend.geometric.dynamic_probability import dynamic_probability, moving_superpixels
+from das3r_ns.frontend.config import Motion, Stopped
+from das3r_ns.frontend.geometric.case import Case
+from das3r_ns.frontend.geometric.decision import decide
+from das3r_ns.frontend.geometric.dynamic_probability import moving_superpixels
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, look_behind, motion_evidence
 from das3r_ns.frontend.geometric.motion.memory import followed, gone_elsewhere, gone_with_movers
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
@@ -33,6 +36,8 @@ def look_again(
     stopped: Stopped = "leave",
     on_frame: Callable[[], None] = lambda: None,
     device: torch.device | None = None,
+    motion: Motion = "rules",
+    weights: Path | None = None,
 ) -> Float[np.ndarray, "N H W"]:
     """Decide once more what moves, with the depth of the static world to compare the frames by.
 
@@ -53,6 +58,8 @@ def look_again(
         stopped: Whether a mover leaves the scene or is kept in frames in which it stands.
         on_frame: Called :data:`ROUNDS` times for each frame, for progress bars.
         device: Where to work in torch; None = compiled by numba, on the CPU.
+        motion: What decides at last.
+        weights: Of the head; None = those of the package.
 
     Returns:
         Dynamic probability, as :func:`~das3r_ns.frontend.geometric.dynamic_probability.dynamic_probability` has it.
@@ -68,4 +75,4 @@ def look_again(
             gone = gone_with_movers(gone_elsewhere(small, matched, stays, device), evidence, moving)
             look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
         evidence = followed(evidence, moving, evidence.regions.mean(look.witnessed))
-    return dynamic_probability(images, evidence, look)
+    return decide(Case(images, small, flows, evidence, matched, look), motion, weights)

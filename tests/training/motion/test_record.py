@@ -1,0 +1,91 @@
+"""What the front end saw of a clip, kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.geometric.head.views import CONTEXT, MAPS
+from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.lens import Lens
+from das3r_ns.training.motion import record
+from das3r_ns.training.motion.clips import record_drawn, split
+from das3r_ns.training.motion.config import MotionTrainingConfig
+from das3r_ns.training.motion.evaluate import evaluate, of_rules
+from das3r_ns.training.motion.record import Record, Sample, save_samples, truth_as_seen
+
+
+def _flat(truth: np.ndarray, relative: np.ndarray) -> Sample:
+    maps = np.zeros((len(MAPS), *truth.shape), np.uint8)
+    return Sample(maps, relative.astype(np.float16), truth, np.zeros(len(CONTEXT), np.float32))
+
+
+def test_a_drawn_clip_is_kept_as_the_front_end_saw_it(tmp_path: Path) -> None:
+    file = tmp_path / "clips/0.npz"
+    config = MotionTrainingConfig(tmp_path, frames=5, size=128)
+    record_drawn(3, config, file)
+    kept = Record(file)
+    assert len(kept) == 5 and [path.name for path in file.parent.iterdir()] == ["0.npz"]
+    for t in range(5):
+        sample = kept.frame(t)
+        assert sample.maps.shape == (len(MAPS), 72, 128) and sample.maps.dtype == np.uint8
+        assert sample.truth.shape == sample.relative.shape == (72, 128)
+        # The clip of this seed has movers in every frame, and the rules see them.
+        assert 0.01 < (sample.truth > 127).mean() < 0.7
+    assert evaluate([kept], of_rules).j > 0.2
+
+
+def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_samples([_flat(np.zeros((8, 8), np.uint8), np.zeros((8, 8)))], tmp_path / "a.npz")
+    monkeypatch.setattr(record, "VERSION", "9.9")
+    with pytest.raises(Das3rError, match="recorded by another version"):
+        Record(tmp_path / "a.npz")
+
+
+def test_truth_follows_a_lens_that_was_found(tmp_path: Path) -> None:
+    masks = np.zeros((2, 48, 64), bool)
+    masks[:, 4:20, 6:30] = True
+    estimate = SceneEstimate(
+        frame_names=["0", "1"],
+        c2w_cv=np.tile(np.eye(4), (2, 1, 1)),
+        intrinsics=np.tile(np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]]), (2, 1, 1)),
+        depth=np.ones((2, 48, 64), np.float32),
+        confidence=np.ones((2, 48, 64), np.float32),
+        dynamic_probability=np.zeros((2, 48, 64), np.float32),
+        camera_kind="general",
+        provenance={},
+    )
+    np.testing.assert_array_equal(truth_as_seen(masks, estimate), masks.astype(np.float32))
+    lens = Lens.central((64, 48), 60.0, -0.3, 0.05)
+    bent = truth_as_seen(masks, replace(estimate, lens=lens))
+    np.testing.assert_allclose(bent, lens.undistorted(masks.astype(np.float32)))
+    assert np.abs(bent[0, :48, :64] - masks[0]).mean() > 0.01
+
+
+def test_scores(tmp_path: Path) -> None:
+    truth = np.zeros((10, 10), np.uint8)
+    truth[:5] = 255
+    found = np.zeros((10, 10))
+    found[:4] = 1.0
+    found[4, :5] = 1.0
+    found[9, 0] = 0.51  # a speck, left out
+    nothing = np.zeros((10, 10), np.uint8)
+    save_samples([_flat(truth, found), _flat(nothing, found)], tmp_path / "a.npz")
+    scores = evaluate([Record(tmp_path / "a.npz")], of_rules)
+    assert scores.j == pytest.approx(0.9) and scores.still == pytest.approx(0.45)
+    assert scores.false_alarms == pytest.approx(0.225)
+    assert evaluate([Record(tmp_path / "a.npz")], of_rules, every=2).still == 0.0
+
+
+def test_split_holds_out_whole_clips(tmp_path: Path) -> None:
+    for number in range(6):
+        save_samples([_flat(np.zeros((8, 8), np.uint8), np.zeros((8, 8)))], tmp_path / f"{number}.npz")
+    records = [Record(file) for file in sorted(tmp_path.iterdir())]
+    training, held_out = split(records, 0.3, 0)
+    assert len(held_out) == 2 and {r.file for r in training} | {r.file for r in held_out} == {r.file for r in records}
+    assert [len(part) for part in split(records, 0.001, 0)] == [5, 1]
+    assert [len(part) for part in split(records, 0.999, 0)] == [1, 5]
