@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from das3r_ns.errors import Das3rError
@@ -57,7 +58,7 @@ def _timeline(clip: Clip, config: FrontEndConfig, progress: Progress) -> Timelin
     with progress.stage("Looking through the video", clip.num_source_frames) as advance:
         for number, grey in clip.glance(advance, config.long_side):
             watcher.add(number, grey)
-        timeline = watcher.finish()
+        timeline = replace(watcher.finish(), damaged=tuple(clip.damaged))
     with suppress(OSError, Das3rError):  # said where results are stored; a timeline alone can be had again
         write_text(cache.writable_root(roots) / name, timeline.to_json() + "\n")
     return timeline

@@ -44,6 +44,9 @@ class Clip(ABC):
         self.max_frames = max_frames
         self.lost: list[int] = []
         """Positions of wanted frames that did not decode, known once all have been asked for."""
+        self.damaged: list[int] = []
+        """Positions of frames that are spoilt, or do not decode, in the middle of a damaged file: known once
+        :meth:`glance` has gone through it."""
         self._working: dict[int, Image] = {}
         """Frames at the working resolution that were decoded together with their small pictures."""
         self._working_side = 0
@@ -81,6 +84,8 @@ class Clip(ABC):
     @abstractmethod
     def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
         """Every frame of the video that decodes, used or not: its position, and a small grey picture of it.
+
+        What is seen to be damaged is left out.
 
         Args:
             on_frame: Called after each frame.

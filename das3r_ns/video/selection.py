@@ -80,19 +80,21 @@ def select(
     """
     dark, flash = plain_frames(timeline) | faded_frames(timeline), flashed_frames(timeline)
     repeated = repeated_frames(timeline) & ~dark
-    strange = np.zeros_like(dark)
+    strange, damaged = np.zeros_like(dark), np.zeros_like(dark)
     strange[list(timeline.strange)] = True
+    damaged[list(timeline.damaged)] = True
     bounds = [0, *(timeline.cuts if shot != EVERY_SHOT else ()), timeline.num_frames]
     shots = [np.arange(start, stop) for start, stop in pairwise(bounds)]
-    aside = dark | flash | strange
+    aside = dark | flash | strange | damaged
     usable = [part[~(aside | repeated)[part]] for part in shots]
     number = _shot_number(shot, [len(part) for part in usable], name)
     here, used = shots[number - 1], usable[number - 1]
     remarks = [] if len(shots) == 1 else [_about_shots(name, shots, usable, number)]
     for which, what in (
-        (dark, "black, of one colour, or faded to a trace"),
-        (flash & ~dark, "lit by a flash"),
-        (strange & ~dark & ~flash, "of something else than those around them, or of two shots at once"),
+        (damaged, "damaged, or predicted from damaged ones,"),
+        (dark & ~damaged, "black, of one colour, or faded to a trace"),
+        (flash & ~dark & ~damaged, "lit by a flash"),
+        (strange & ~dark & ~flash & ~damaged, "of something else than those around them, or of two shots at once"),
     ):
         numbers = here[which[here]].tolist()
         if numbers:
@@ -270,6 +272,6 @@ def _nothing_to_see(
             "frames that differ: name a video in which the camera or something in the picture moves."
         )
     return Das3rError(
-        f"Only one of the {len(here)} frames of {name} can be used: the others are black, lit by a flash or of "
-        "something else. Take another shot (--shot), or name another video."
+        f"Only one of the {len(here)} frames of {name} can be used: the others are black, damaged, lit by a flash or "
+        "of something else. Take another shot (--shot), or name another video."
     )

@@ -45,6 +45,8 @@ class Timeline:
     """Positions at which another shot begins."""
     strange: tuple[int, ...] = ()
     """Frames that show nothing of what is before and after them, which do show the same."""
+    damaged: tuple[int, ...] = ()
+    """Frames that a damaged file has spoilt or lost; not all of them have NaN."""
 
     @property
     def num_frames(self) -> int:
@@ -63,9 +65,10 @@ class Timeline:
             values: dict[str, Any] = json.loads(text)
             if values.pop("version") != VERSION:
                 return None
-            cuts, strange = (tuple(int(number) for number in values.pop(name)) for name in ("cuts", "strange"))
+            values.setdefault("damaged", [])  # older ones do not say
+            numbers = {name: tuple(map(int, values.pop(name))) for name in ("cuts", "strange", "damaged")}
             measures = {name: np.array(value, np.float32) for name, value in values.items()}
-            timeline = cls(**measures, cuts=cuts, strange=strange)
+            timeline = cls(**measures, **numbers)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
         lengths = {value.shape for value in vars(timeline).values() if isinstance(value, np.ndarray)}

@@ -26,6 +26,8 @@ from das3r_ns.video.colour import HLG, is_hdr, shown
 
 STILL_OR_TEXT = ("tty", "image2", "png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
 """FFmpeg's names for pictures, and for text that it would show as a film of letters."""
+SPOILT = 0.5
+"""Most of a film that is given up for its being predicted from damaged frames."""
 COMPLETE = 0.9
 """Share of the frames that must decode. The last ones of a trimmed or badly ended recording often do not."""
 
@@ -34,6 +36,8 @@ COMPLETE = 0.9
 class _Probe:
     times: list[int]
     """Presentation time of every frame, in order; empty where the file does not say them all."""
+    runs: list[list[int]]
+    """Frames that may need each other, in the order in which they are stored: each run begins with a key frame."""
     time_base: Fraction
     """Seconds of its unit."""
     num_frames: int
@@ -59,7 +63,7 @@ class VideoFile(Clip):
         with self._opened() as (container, stream):
             # The length written in the header is a guess in many containers; counting packets reads the file once and
             # decodes nothing.
-            times = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+            packets = [(p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not p.is_discard]
             rate, unit = stream.average_rate or stream.guessed_rate, stream.time_base or Fraction(1, 90000)
         with self._opened() as (container, stream):
             first = next(self._decoded(container, stream), None)
@@ -69,11 +73,13 @@ class VideoFile(Clip):
             raise Das3rError(
                 f"{self.path} holds no frame that can be decoded{reason}. Re-encode it, for example to H.264 MP4."
             )
-        known = [time for time in times if time is not None]
+        known = sorted({time for time, _ in packets if time is not None})
+        complete = len(known) == len(packets)
         return _Probe(
-            times=sorted(known) if len(set(known)) == len(times) else [],
+            times=known if complete else [],
+            runs=_runs(packets, known) if complete else [],
             time_base=unit,
-            num_frames=len(times),
+            num_frames=len(packets),
             fps=float(rate or 24),
             size=(image.shape[1], image.shape[0]),
             interlaced=first.interlaced_frame,
@@ -150,14 +156,18 @@ class VideoFile(Clip):
     def glance(self, on_frame: Callable[[], None] = lambda: None, long_side: int = 0) -> Iterator[tuple[int, Grey]]:
         keeps = bool(long_side) and self.num_source_frames <= self.max_frames
         self._working, self._working_side = {}, long_side
+        damage = _Damage(self._probe.runs, self.num_source_frames)
         with self._opened() as (container, stream):
             for number, frame, rotation in self._numbered_frames(container, stream):
+                if damage.hits(number, frame.is_corrupt):
+                    continue
                 if keeps:
                     image = _upright(frame, stream, rotation)
                     if (image.shape[1], image.shape[0]) == self.size:
                         self._working[number] = shrink(image, long_side)
                 on_frame()
                 yield number, _small(frame, stream, rotation)
+        self.damaged = sorted(damage.frames)
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -217,6 +227,48 @@ class VideoFile(Clip):
             self._fault = _reason(error)
         if whole is not None:
             yield from whole.rest()
+
+
+def _runs(packets: list[tuple[int, bool]], times: list[int]) -> list[list[int]]:
+    """Positions of frames, as stored, split before key frames."""
+    position = {time: number for number, time in enumerate(times)}
+    runs: list[list[int]] = []
+    for time, is_key in packets:
+        if is_key or not runs:
+            runs.append([])
+        runs[-1].append(position[time])
+    return runs
+
+
+class _Damage:
+    """Which frames of a film are spoilt: those that its decoder says it had to make up, those that never come, and what
+    is predicted from either, up to the next key frame.
+
+    Args:
+        runs: Of the probe.
+        num_frames: Length of the film.
+    """
+
+    def __init__(self, runs: list[list[int]], num_frames: int) -> None:
+        self.frames: set[int] = set()
+        self._run = {number: (run, place) for run in runs for place, number in enumerate(run)}
+        self._most = SPOILT * num_frames
+        self._next = 0
+        """Position of the frame that should come."""
+
+    def hits(self, number: int, is_corrupt: bool) -> bool:
+        """Whether a frame that was decoded is spoilt; they come in the order in which they are shown."""
+        missing = range(self._next, number) if self._run else ()
+        for spoilt in (*missing, *([number] if is_corrupt else ())):
+            self._add(spoilt)
+        self._next = max(self._next, number + 1)
+        return number in self.frames
+
+    def _add(self, number: int) -> None:
+        run, place = self._run.get(number, ([number], 0))
+        with_others = self.frames.union(run[place:])
+        # A film may have no other key frame than its first; then what is only predicted from damage has to do.
+        self.frames = with_others if len(with_others) <= self._most else self.frames | {number}
 
 
 class _Deinterlacer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from das3r_ns.frontend.report.write import write_video
 from das3r_ns.video import open_clip
 from das3r_ns.video.clip import working_size
 from das3r_ns.video.image_folder import read_image
-from das3r_ns.video.selection import spread
-from das3r_ns.video.video_file import VideoFile
+from das3r_ns.video.selection import select, spread
+from das3r_ns.video.video_file import VideoFile, _Damage
+from das3r_ns.video.watch import Watcher
 
 
 def picture(seed: int = 0, width: int = 48, height: int = 40) -> np.ndarray:
@@ -216,6 +218,50 @@ def test_damage_in_the_middle_costs_only_the_frames_that_it_hits(tmp_path: Path)
     assert len(images) == 28
     intact = [np.abs(images[7].astype(int) - picture(number)).mean() for number in (6, 7, 8, 9, 10)]
     assert np.argmin(intact) == 3, "after the lost frames comes the tenth"
+
+
+def film_in_groups(path: Path) -> Path:
+    """24 frames of noise that drifts, in three groups that each begin with a key frame; a frame in the second is
+    damaged."""
+    noise = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 255, (96, 160, 3), dtype=np.uint8), (9, 9), 0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.bit_rate = 96, 64, 4_000_000
+        stream.gop_size, stream.max_b_frames = 8, 0
+        for number in range(24):
+            picture = np.ascontiguousarray(noise[10 : 10 + 64, 2 * number : 2 * number + 96])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(path)) as container:
+        packets = [(bytes(packet), packet.is_keyframe) for packet in container.demux(video=0) if packet.size]
+    assert [number for number, (_, is_key) in enumerate(packets) if is_key] == [0, 8, 16]
+    content, hit = path.read_bytes(), packets[10][0]
+    path.write_bytes(content.replace(hit, hit[: len(hit) // 4] + bytes(len(hit) - len(hit) // 4)))
+    return path
+
+
+def test_what_is_predicted_from_a_damaged_frame_is_told_up_to_the_next_key_frame(tmp_path: Path) -> None:
+    clip = open_clip(film_in_groups(tmp_path / "film.avi"))
+    watcher, seen = Watcher(24), []
+    for number, grey in clip.glance(long_side=96):
+        watcher.add(number, grey)
+        seen.append(number)
+    assert clip.damaged == list(range(10, 16))
+    assert seen == [*range(10), *range(16, 24)]
+    told = select(replace(watcher.finish(), damaged=tuple(clip.damaged)), clip.times, "film")
+    assert told.indices == seen
+    assert told.remarks == ["Frames of film that are damaged, or predicted from damaged ones, are set aside (10-15)."]
+
+
+def test_a_film_of_one_key_frame_loses_what_is_damaged_alone() -> None:
+    damage = _Damage([list(range(10))], 10)
+    assert [number for number in range(10) if damage.hits(number, is_corrupt=number == 2)] == [2]
+    damage = _Damage([[0, 3, 1, 2], [4, 5]], 6)  # as stored: 1 and 2 are made of 0 and 3
+    assert [number for number in range(6) if damage.hits(number, is_corrupt=number == 3)] == [3]
+    assert damage.frames == {1, 2, 3}
+    damage = _Damage([[0, 3, 1, 2], [4, 5]], 6)
+    assert [number for number in (0, 1, 2, 3, 5) if damage.hits(number, is_corrupt=False)] == [5]
+    assert damage.frames == {4, 5}
 
 
 def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
