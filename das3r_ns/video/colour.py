@@ -46,9 +46,12 @@ def shown(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
     """The frame in sRGB's primaries, 8 bits."""
     if is_hdr(frame):
         return _standard_range(_rgb_2020(frame), int(frame.color_trc))
+    # Swscale leaves films of 10 bits two levels too dark where it packs them, and not where colours stay apart.
+    packed = frame.format.is_rgb or max(part.bits for part in frame.format.components) <= 8
+    way = "rgb24" if packed else "gbrp"
     if int(frame.colorspace) == UNSPECIFIED and frame.height >= HD_LINES and not frame.format.is_rgb:
-        frame = frame.reformat(format="rgb24", src_colorspace=Colorspace.ITU709)
-    return frame.to_ndarray(format="rgb24")
+        frame = frame.reformat(format=way, src_colorspace=Colorspace.ITU709)
+    return frame.to_ndarray(format=way)
 
 
 def _rgb_2020(frame: av.VideoFrame) -> Float[np.ndarray, "H W 3"]:

@@ -90,6 +90,18 @@ def hdr_frame(light_709: np.ndarray, transfer: int) -> av.VideoFrame:
     return frame
 
 
+@pytest.mark.parametrize("tag", [BT709, UNTAGGED])
+def test_ten_bits_of_an_ordinary_film_are_as_bright_as_eight(tmp_path: Path, tag: int) -> None:
+    truth = colours(720)
+    frame = av.VideoFrame.from_ndarray(truth, format="rgb24").reformat(
+        format="yuv420p10le", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+    )
+    clip = open_clip(film(tmp_path / "film.mkv", frame, tag, LIMITED))
+    image = next(clip.original_images())
+    assert psnr(image, truth) > 40
+    assert np.abs(image.mean(axis=(0, 1)) - truth.mean(axis=(0, 1))).max() < 0.6
+
+
 @pytest.mark.parametrize("transfer", [HLG, PQ])
 def test_high_dynamic_range_comes_out_as_an_ordinary_camera_would_have_filmed_it(tmp_path: Path, transfer: int) -> None:
     truth = colours()

@@ -187,9 +187,8 @@ class Knowledge:
         """What is used, a line each; and masks that lie there and are not."""
         lines = []
         if self.masks is not None:
-            count = len(self.masks.files) - self.masks.files.count(None)
-            how = "take the place of" if self.config.masks == "given" else "are joined with"
-            lines.append(f"Masks: {count} of {self.masks.folder} {how} what is found to move.")
+            how = "taken in place of" if self.config.masks == "given" else "joined with"
+            lines.append(f"Masks: {self.masks.described}, {how} what is found to move.")
         else:
             unused = masks_beside(self.clip)
             if unused is not None:

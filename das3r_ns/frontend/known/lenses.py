@@ -31,6 +31,9 @@ PARAMETERS = (
 VISIBLE = 0.0005
 """Share of the longer side by which distortion must move a pixel to be taken account of: a quarter of one of 512."""
 
+LEAST_SHOWN = 0.2
+"""Share of the picture that a pinhole must show of it. Half is what action cameras at their widest leave."""
+
 SAME_SHAPE = 0.01
 """Relative difference in the shape of the picture up to which cameras are those of the video, resized."""
 
@@ -132,6 +135,13 @@ def common_lens(
     lens = Lens(size, first.fx, first.fy, first.cx, first.cy, first.k1, first.k2, first.p1, first.p2)
     if min(lens.view) <= 0 or not all(map(math.isfinite, lens.view)):
         raise _unknown(source, lenses[first], "no pinhole picture can be made of it")
+    shown = 1.0 - float(lens.at((96, max(1, round(96 * size[1] / size[0])))).beyond.mean())
+    if shown < LEAST_SHOWN:
+        raise Das3rError(
+            f"The lens in {source} (k1 {lens.k1:.3g}, k2 {lens.k2:.3g}) cannot be meant for a focal of {lens.fx:.0f} "
+            f"pixels: all but the middle {100 * shown:.0f} % of the picture would be folded or stretched beyond use. "
+            "k1 and k2 count lengths in focals, as OpenCV and COLMAP have them; fisheye models have others."
+        )
     return lens
 
 

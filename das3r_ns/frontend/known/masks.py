@@ -44,6 +44,13 @@ class GivenMasks:
     """The mask of each frame used; None where it has none."""
 
     @property
+    def described(self) -> str:
+        """Which they are, in a few words."""
+        if self.folder.is_file():
+            return f"{self.folder} for all frames"
+        return f"{len(self.files) - self.files.count(None)} of {self.folder}"
+
+    @property
     def content_hash(self) -> str:
         """Hash of the files, and of which frames they belong to."""
         digest = hashlib.blake2b(digest_size=16)

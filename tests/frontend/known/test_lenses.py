@@ -130,6 +130,7 @@ def test_a_pinhole_off_the_centre_is_centred_only_where_it_has_no_poses(demo_vid
         ({"fl_x": None, "fl_y": None}, "--known-focal"),
         ({"k1": "much"}, "cannot be read .ValueError"),
         ({"fl_x": 9000.0, "fl_y": 9000.0}, "cannot be meant for a video .*t.json"),
+        ({"k1": -9.0}, "k1 -9, k2 0.04. cannot be meant for a focal of 150 pixels: all but the middle .* % of"),
         ({"frames": [{"file_path": "a"}, {"file_path": "b", "k1": -0.1}]}, "different lenses for a and b"),
     ],
 )

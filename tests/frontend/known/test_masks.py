@@ -66,6 +66,7 @@ def test_one_picture_is_the_mask_of_all_frames(clip: Clip, truth: np.ndarray, tm
     folder = write_masks(tmp_path / "mine", truth[3:4], ["bonnet.png"])
     np.testing.assert_array_equal(read(clip, folder / "bonnet.png"), np.tile(truth[3], (12, 1, 1)))
     joined = find_knowledge(clip, FrontEndConfig(masks="joined", masks_dir=folder / "bonnet.png"))
+    assert joined.messages[0] == f"Masks: {folder / 'bonnet.png'} for all frames, joined with what is found to move."
     given = joined.load(clip.names, SIZE, lambda _: None).masks
     assert given is not None and np.array_equal(given[7], truth[3])
     with pytest.raises(Das3rError, match=r"None of the 1 masks .*name the file itself"):
