@@ -20,9 +20,9 @@ class MotionTrainingConfig:
     motion_head.safetensors. The same command goes on where it was interrupted, clip by clip."""
     clips: int = 300
     """Clips to draw; nothing moves in a quarter of them."""
-    frames: int = 16
+    frames: int = 12
     """Frames of a clip."""
-    size: int = 320
+    size: int = 256
     """Longer side of a clip, in pixels; the other is nine sixteenths of it."""
     steps: int = 6000
     """Steps of AdamW; the learning rate falls to nothing over them."""

@@ -21,6 +21,7 @@ from das3r_ns.frontend.geometric.dynamic_probability import Ruled
 from das3r_ns.frontend.geometric.estimate import estimate
 from das3r_ns.frontend.geometric.head.views import Views
 from das3r_ns.frontend.geometric.head.weights import FORMAT
+from das3r_ns.frontend.known.knowledge import Known
 from das3r_ns.progress import Progress
 from das3r_ns.scene.estimate import SceneEstimate
 
@@ -89,7 +90,7 @@ def record_clip(
     """Run the front end on a clip and keep what it decided by.
 
     Args:
-        images: RGB frames at the working resolution.
+        images: RGB frames at the working resolution, of a global shutter.
         masks: What moves in them.
         file: To write, completely or not at all.
         config: Of the front end.
@@ -101,20 +102,17 @@ def record_clip(
     names = [f"{t:05d}" for t in range(len(images))]
     with watched(lambda case, ruled: last.__setitem__(slice(None), [(case, ruled)])):
         quiet = Progress(Console(quiet=True))
-        scene = estimate(images, names, config or FrontEndConfig(front_end="geometric"), quiet)
+        config = config or FrontEndConfig(front_end="geometric")
+        scene = estimate(images, names, config, quiet, Known(readout=0.0))
     if not last:
         raise Das3rError("The front end has decided nothing: masks of the user's own leave it nothing to record.")
     write_record(*last[0], truth_as_seen(masks, scene), file)
 
 
 def truth_as_seen(masks: Bool[np.ndarray, "N H W"], scene: SceneEstimate) -> Float[np.ndarray, "N H W"]:
-    """True masks in the geometry of the front end's pictures, which a lens or a shutter that it found has changed."""
+    """True masks in the geometry of the front end's pictures, which a lens that it found has changed."""
     truth = masks.astype(np.float32)
-    if scene.lens is not None:
-        truth = scene.lens.at((masks.shape[2], masks.shape[1])).undistorted(truth)
-    if scene.shutter is not None:
-        truth = np.stack([scene.shutter.level_picture(one, t) for t, one in enumerate(truth)])
-    return truth
+    return truth if scene.lens is None else scene.lens.at((masks.shape[2], masks.shape[1])).undistorted(truth)
 
 
 def write_record(case: Case, ruled: Ruled, truth: Float[np.ndarray, "N H W"], file: Path) -> None:
