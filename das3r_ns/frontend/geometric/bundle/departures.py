@@ -78,14 +78,15 @@ def departing(
     state, _, cost = shared.optimise(state, robust, TERMS, STEPS)
     best: tuple[Samples, State] | None = None
     before = best_cost = _cost(shared, state)
-    for kind in kinds:
+    # The zoom last: its many starts cost more than all else, and are for clips that nothing else explains.
+    for kind in sorted(kinds, key=lambda kind: kind == "zooms"):
         worth = (1.0 - (TAKEN_BY_READOUT if kind == "rolls" else TAKEN)) * before
         freed = replace(samples, zooms=kind == "zooms", bends=kind == "bends", rolls=kind == "rolls")
         solver = Solver(freed)
         trial, _, after = solver.optimise(state, robust, TERMS, STEPS)
         if after > (1.0 - PROMISING) * cost or size(freed, trial) < least(freed, smallest) / 2:
             continue
-        for start in [trial, *(_solutions(freed) if freed.zooms else ())]:
+        for start in [trial, *(_solutions(freed) if freed.zooms and best is None else ())]:
             found, _, scale = anneal(solver, start, ((3.0, 1.5, 12), (2.5, 1.0, 12)), TERMS)
             reached = _cost(solver, found)
             if reached < min(best_cost, worth) and is_sure(solver, found, scale, smallest):
