@@ -49,7 +49,7 @@ class DrawnClip:
     """Radial distortion, OpenCV's first coefficient."""
     movers: list[Mover]
     shadows: bool
-    """Whether movers cast them; they are not masked, as in hand-made truth."""
+    """Whether movers cast them, and are mirrored; neither is masked, as in hand-made truth."""
     film: Film
 
     @classmethod

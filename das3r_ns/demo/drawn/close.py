@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from das3r_ns.demo.drawn.places import at, open_land, room
+from das3r_ns.demo.drawn.places import at, glossy, open_land, room
 from das3r_ns.demo.drawn.plants import bush, fern, lumber, pole, table
-from das3r_ns.demo.drawn.scene import Scene
+from das3r_ns.demo.drawn.scene import Scene, surface_of
 from das3r_ns.demo.drawn.stuff import stuff
 from das3r_ns.demo.drawn.surroundings import apart
 from das3r_ns.demo.room import turn_y
@@ -27,8 +27,11 @@ def object_on_show(rng: np.random.Generator) -> Scene:
     top = 0.0
     if rng.random() < 0.7:
         size = rng.uniform((0.6, 0.4, 0.5), (1.3, 0.9, 1.0))
-        scene.parts += table(rng, middle, size, rng.uniform(0, 3))
-        top = -size[1] - 0.03
+        board = table(rng, middle, size, rng.uniform(0, 3))
+        scene.parts += board
+        top = min(float(surface_of(part)[:, 1].min()) for part in board[:6])
+        scene.gloss = 0.0
+        glossy(rng, scene, 0.5, top)
     kind, stand = int(rng.integers(4)), at(middle[0], middle[2], top)
     size = rng.uniform(0.3, 0.6)
     if kind == 0:

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 GAMMA = 2.2
+HIGHLIGHT = 0.95
+"""Nine tenths of the picture are no brighter than that, linear."""
 STEPS = 7
 """Pictures that a blurred one is the mean of."""
 
@@ -53,7 +55,8 @@ class Film:
 
     def gain(self, light: Float[np.ndarray, "H W 3"]) -> float:
         """What the light of the clip's middle is multiplied by."""
-        return float(np.clip(self.brightness / (np.clip(light, 1e-4, 1) ** (1 / GAMMA)).mean(), 0.4, 2.5) ** GAMMA)
+        by_mean = np.clip(self.brightness / (np.clip(light, 1e-4, 1) ** (1 / GAMMA)).mean(), 0.4, 2.5) ** GAMMA
+        return float(min(by_mean, HIGHLIGHT / np.percentile(light, 90)))
 
     def expose(
         self,

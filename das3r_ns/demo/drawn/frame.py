@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from das3r_ns.demo.drawn.cards import cast_parts
+from das3r_ns.demo.drawn.cards import Part, cast_parts
 from das3r_ns.demo.drawn.movers import Mover
-from das3r_ns.demo.drawn.scene import Scene
-from das3r_ns.demo.world import Rays, cast_boxes
+from das3r_ns.demo.drawn.scene import Scene, surface_of
+from das3r_ns.demo.world import Box, Rays, cast_boxes
 
+FLAT = 0.004
+"""Metres from a glossy surface's height within which a point is on it."""
 SAMPLES = 2
 """Rays per pixel along each axis."""
 
@@ -61,13 +64,15 @@ def draw(
         pose: Camera-to-world, OpenCV axes, metres.
         lens: Of the camera.
         samples: Rays per pixel along each axis.
-        shadows: Whether movers cast any on the ground.
+        shadows: Whether movers cast any on the ground, and are mirrored by what is glossy.
     """
     rays = Rays.of_camera(pose, lens.focal, lens.width, lens.height, samples, lens.k1)
     bodies = [mover.at(time) for mover in movers]
     moving = [part for parts in bodies for part in parts]
     depth, colour = cast_boxes(scene.lit_by(moving) if shadows else scene.boxes, rays)
     cast_parts(scene.parts, rays, depth, colour)
+    if scene.gloss:
+        _shine(scene, moving if shadows else [], rays, depth, colour, pose, lens)
     owner = np.full(depth.shape, -1, np.int32)
     for number, parts in enumerate(bodies):
         owner[cast_parts(parts, rays, depth, colour)] = number
@@ -75,6 +80,50 @@ def draw(
     mask = cv2.resize((owner >= 0).astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
     light = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
     return Exposure(light, mask, depth[::samples, ::samples], owner[::samples, ::samples])
+
+
+def _shine(
+    scene: Scene,
+    moving: Sequence[Part],
+    rays: Rays,
+    depth: Float[np.ndarray, "h w"],
+    colour: Float[np.ndarray, "h w 3"],
+    pose: Float[np.ndarray, "4 4"],
+    lens: Lens,
+) -> None:
+    """Let a level surface mirror what is above it, as a camera sees it that is mirrored there itself.
+
+    What moves is mirrored too and, like its shadow, not masked. What stands only partly above is taken as a whole.
+    """
+    height = rays.origin[1] + depth * rays.direction[1]
+    flat = np.abs(height - scene.level) < FLAT
+    if not flat.any() or pose[1, 3] > scene.level:
+        return
+    turned = pose.copy()
+    turned[1, :3] *= -1
+    turned[1, 3] = 2 * scene.level - pose[1, 3]
+    below = Rays.of_camera(turned, lens.focal, lens.width, lens.height, 1, lens.k1)
+    boxes = [
+        _deepened(scene.boxes[0], float(turned[1, 3])),
+        *(box for box in scene.boxes[1:] if box.low[1] < scene.level - FLAT),
+    ]
+    far, mirrored = cast_boxes(boxes, below)
+    above = [part for part in (*scene.parts, *moving) if surface_of(part)[:, 1].min() < scene.level - 2 * FLAT]
+    cast_parts([part for part in above if surface_of(part)[:, 1].max() < scene.level + 0.1], below, far, mirrored)
+    mirrored = cv2.resize(cv2.GaussianBlur(mirrored, (0, 0), 0.7), depth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    steep = np.abs(rays.direction[1]) / np.linalg.norm(rays.direction, axis=0)
+    share = (scene.gloss * (0.3 + 0.7 * (1 - steep) ** 3))[..., None]
+    colour[flat] = (colour * (1 - share) + mirrored * share)[flat]
+
+
+def _deepened(shell: Box, depth: float) -> Box:
+    """A room that reaches below a camera's height, its walls lit as they are above."""
+    tall = float(shell.high[1] - shell.low[1])
+    times = max(math.ceil((depth + 1.0 - shell.high[1]) / tall), 1)
+    light = list(shell.light)
+    for face in (0, 1, 4, 5):
+        light[face] = np.pad(light[face], ((0, times * len(light[face])), (0, 0), (0, 0)), "edge")
+    return replace(shell, high=shell.high + np.array((0, times * tall, 0)), light=light)
 
 
 def flow_to(

@@ -19,7 +19,8 @@ from das3r_ns.demo.world import Ellipsoid
 
 ROOMS = 4
 """Different textures of the demo's room; its light takes seconds to compute, and is kept."""
-ANYWHERE = ("sweep", "walk", "dolly", "orbit", "pan", "tripod", "wide")
+ANYWHERE = ("sweep", "sweep", "walk", "dolly", "orbit", "orbit", "pan", "tripod", "wide")
+"""Kinds of camera, those with parallax more often."""
 
 
 def at(x: float, z: float, y: float = 0.0) -> np.ndarray:
@@ -80,7 +81,8 @@ def room(rng: np.random.Generator) -> Scene:
     eye = at(rng.uniform(-0.5, 0.5) * wide, rng.uniform(-1.5, 0.0), rng.uniform(-1.8, -0.9))
     focus = at(rng.uniform(-0.3, 0.3) * wide, rng.uniform(0.4, 0.8) * deep, rng.uniform(-1.4, -0.5))
     free = np.array([(-wide + 0.5, -tall + 0.4, -2.1), (wide - 0.5, -0.4, 0.5 * deep)])
-    return Scene("room", boxes, (0, 3), focus, eye, free, ANYWHERE, parts=parts, shadow=rng.uniform(0.25, 0.6))
+    scene = Scene("room", boxes, (0, 3), focus, eye, free, ANYWHERE, 1.0, parts, rng.uniform(0.25, 0.6))
+    return glossy(rng, scene, 0.25)
 
 
 def street(rng: np.random.Generator) -> Scene:
@@ -120,9 +122,9 @@ def street(rng: np.random.Generator) -> Scene:
     eye = at(rng.uniform(-0.9, 0.9) * half, rng.uniform(-6, 0), rng.uniform(-2.0, -1.0))
     focus = at(rng.uniform(-1, 1) * half, rng.uniform(7, 20), rng.uniform(-2.5, -0.8))
     free = np.array([(-half - pave + 0.4, -3.5, -10), (half + pave - 0.4, -0.5, 25.0)])
-    return Scene(
-        "street", boxes, (1, 2), focus, eye, free, (*ANYWHERE, "drive", "drive"), 1.0, parts, rng.uniform(0.2, 0.65)
-    )
+    cameras = (*ANYWHERE, "drive", "drive")
+    scene = Scene("street", boxes, (1, 2), focus, eye, free, cameras, 1.0, parts, rng.uniform(0.2, 0.65))
+    return glossy(rng, scene, 0.15)
 
 
 def open_land(rng: np.random.Generator) -> Scene:
@@ -157,7 +159,15 @@ def open_land(rng: np.random.Generator) -> Scene:
     eye = at(rng.uniform(-1, 1), rng.uniform(-4, 0), rng.uniform(-2.2, -0.8))
     focus = at(rng.uniform(-2, 2), rng.uniform(4, 14), rng.uniform(-1.5, -0.3))
     free = np.array([(-8, -4, -10), (8, -0.4, 15.0)])
-    return Scene("open_land", boxes, (1, 2), focus, eye, free, (*ANYWHERE, "drive"), 1.0, parts, rng.uniform(0.1, 0.65))
+    cameras, shadow = (*ANYWHERE, "drive"), rng.uniform(0.1, 0.65)
+    return glossy(rng, Scene("open_land", boxes, (1, 2), focus, eye, free, cameras, 1.0, parts, shadow), 0.07)
+
+
+def glossy(rng: np.random.Generator, scene: Scene, share: float, level: float = 0.0) -> Scene:
+    """Let the floor, or what is level at that height, mirror in that share of the cases."""
+    if rng.random() < share:
+        scene.gloss, scene.level = float(rng.uniform(0.15, 0.7)), level
+    return scene
 
 
 def _wall(rng: np.random.Generator) -> Texture:

@@ -50,6 +50,10 @@ class Scene:
     """Ellipsoids and cards that stand."""
     shadow: float = 0.5
     """Share of the light on the ground that a shadow takes away."""
+    gloss: float = 0.0
+    """Share of the light that a level surface mirrors; more where one looks along it."""
+    level: float = 0.0
+    """Height of that surface: the y of the ground, or of a table's top."""
     towards: Float[np.ndarray, "3"] = field(default_factory=lambda: LIGHT)
     """Towards the light."""
 
@@ -79,7 +83,7 @@ class Scene:
         low, size = box.low, box.high - box.low
         cover = np.zeros((SHADOWS, SHADOWS), np.float32)
         for thing in things:
-            points = _surface(thing)
+            points = surface_of(thing)
             points = points[points[:, 1] < -0.005]
             if len(points) < 3:
                 continue
@@ -93,7 +97,8 @@ class Scene:
         return cv2.GaussianBlur(cover, (0, 0), 1.2)
 
 
-def _surface(thing: Part | Box) -> Float[np.ndarray, "n 3"]:
+def surface_of(thing: Part | Box) -> Float[np.ndarray, "n 3"]:
+    """Some points of its surface that span it."""
     if isinstance(thing, Ellipsoid):
         return thing.centre + (GLOBE * thing.radii) @ thing.rotation.T
     return thing.corners

@@ -20,7 +20,7 @@ Body = Callable[[Float[np.ndarray, "3"], float, float], list[Part]]
 def car(rng: np.random.Generator, scale: float) -> Body:
     """A hull, a cabin with panes, and four wheels that turn."""
     long, wide, tall = scale * rng.uniform((2.6, 1.3, 1.1), (4.6, 1.8, 2.2))
-    paint = anything(rng) if rng.random() < 0.3 else worn(rng, clouded(rng, colour_of(rng, 0.9), 0.02), 0.03)
+    paint = anything(rng) if rng.random() < 0.3 else worn(rng, clouded(rng, colour_of(rng, 0.6), 0.02), 0.03)
     hull, panes = Texture(paint, (2.0 * scale, 2.0 * scale)), Texture(_panes(rng, paint), (0.45 * long, 0.45 * tall))
     tyre = Texture(_tyre(rng), (0.5, 1.0))
     round_, radius, share = bool(rng.random() < 0.5), 0.19 * tall + 0.12 * scale, rng.uniform(0.35, 0.6)
