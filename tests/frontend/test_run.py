@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -17,6 +18,9 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
 from das3r_ns.frontend.choice import FrontEnd
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.geometric.head.network import MotionHead
+from das3r_ns.frontend.geometric.head.views import CONTEXT, MAPS
+from das3r_ns.frontend.geometric.head.weights import save_head
 from das3r_ns.frontend.report.write import write_video
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
@@ -48,6 +52,26 @@ def test_the_front_end_runs_once(data: Path, demo_video, oracle_front_end: list[
         assert scene.original_size == (160, 90)
         assert scene.fps == 24
         np.testing.assert_array_equal(cv2.imread(str(scene.image_paths[7]))[..., ::-1], demo_video.images[7])
+
+
+def test_the_head_is_another_result_and_bad_weights_are_said_at_once(
+    data: Path, tmp_path: Path, oracle_front_end: list[int]
+) -> None:
+    rules = run.load_or_estimate(data, CONFIG)
+    weights = tmp_path / "head.safetensors"
+    head = dataclasses.replace(CONFIG, motion="head", motion_weights=weights)
+    with pytest.raises(Das3rError, match=r"head\.safetensors, are not there \(--motion-weights\)"):
+        run.load_or_estimate(data, head)
+    weights.write_bytes(b"no weights")
+    with pytest.raises(Das3rError, match="damaged or no safetensors"):
+        run.load_or_estimate(data, head)
+    assert len(oracle_front_end) == 1
+    network = MotionHead(len(MAPS), len(CONTEXT)).state_dict()
+    keys = {rules.cache_dir.name}
+    for seed in range(2):
+        save_head(network, {"seed": seed}, weights)
+        keys.add(run.load_or_estimate(data, head).cache_dir.name)
+    assert len(keys) == len(oracle_front_end) == 3
 
 
 def test_provenance_says_what_ran_and_how_long(data: Path, oracle_front_end: list[int]) -> None:

@@ -23,10 +23,12 @@ from das3r_ns.frontend.geometric.head.views import Views
 from das3r_ns.frontend.geometric.head.weights import FORMAT
 from das3r_ns.frontend.known.knowledge import Known
 from das3r_ns.progress import Progress
-from das3r_ns.scene.estimate import SceneEstimate
 
 VERSION = f"{FORMAT}.1"
 """Of a record: what the head sees, and how it is kept."""
+AS_DRAWN = Known(readout=0.0, undistorted=True)
+"""What the front end is told of a clip. Looking for a rolling shutter and a lens that bends would double its cost; a
+drawn shutter is global, and a little bend is one of the faults to learn from."""
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
@@ -90,7 +92,7 @@ def record_clip(
     """Run the front end on a clip and keep what it decided by.
 
     Args:
-        images: RGB frames at the working resolution, of a global shutter.
+        images: RGB frames at the working resolution.
         masks: What moves in them.
         file: To write, completely or not at all.
         config: Of the front end.
@@ -103,16 +105,10 @@ def record_clip(
     with watched(lambda case, ruled: last.__setitem__(slice(None), [(case, ruled)])):
         quiet = Progress(Console(quiet=True))
         config = config or FrontEndConfig(front_end="geometric")
-        scene = estimate(images, names, config, quiet, Known(readout=0.0))
+        estimate(images, names, config, quiet, AS_DRAWN)
     if not last:
         raise Das3rError("The front end has decided nothing: masks of the user's own leave it nothing to record.")
-    write_record(*last[0], truth_as_seen(masks, scene), file)
-
-
-def truth_as_seen(masks: Bool[np.ndarray, "N H W"], scene: SceneEstimate) -> Float[np.ndarray, "N H W"]:
-    """True masks in the geometry of the front end's pictures, which a lens that it found has changed."""
-    truth = masks.astype(np.float32)
-    return truth if scene.lens is None else scene.lens.at((masks.shape[2], masks.shape[1])).undistorted(truth)
+    write_record(*last[0], masks.astype(np.float32), file)
 
 
 def write_record(case: Case, ruled: Ruled, truth: Float[np.ndarray, "N H W"], file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,11 @@ import pytest
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.geometric.head.views import CONTEXT, MAPS
-from das3r_ns.scene.estimate import SceneEstimate
-from das3r_ns.scene.lens import Lens
 from das3r_ns.training.motion import record
 from das3r_ns.training.motion.clips import record_drawn, split
 from das3r_ns.training.motion.config import MotionTrainingConfig
 from das3r_ns.training.motion.evaluate import evaluate, of_rules
-from das3r_ns.training.motion.record import Record, Sample, save_samples, truth_as_seen
+from das3r_ns.training.motion.record import Record, Sample, save_samples
 
 
 def _flat(truth: np.ndarray, relative: np.ndarray) -> Sample:
@@ -44,26 +41,6 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(record, "VERSION", "9.9")
     with pytest.raises(Das3rError, match="recorded by another version"):
         Record(tmp_path / "a.npz")
-
-
-def test_truth_follows_a_lens_that_was_found(tmp_path: Path) -> None:
-    masks = np.zeros((2, 48, 64), bool)
-    masks[:, 4:20, 6:30] = True
-    estimate = SceneEstimate(
-        frame_names=["0", "1"],
-        c2w_cv=np.tile(np.eye(4), (2, 1, 1)),
-        intrinsics=np.tile(np.array([[60.0, 0, 32], [0, 60.0, 24], [0, 0, 1]]), (2, 1, 1)),
-        depth=np.ones((2, 48, 64), np.float32),
-        confidence=np.ones((2, 48, 64), np.float32),
-        dynamic_probability=np.zeros((2, 48, 64), np.float32),
-        camera_kind="general",
-        provenance={},
-    )
-    np.testing.assert_array_equal(truth_as_seen(masks, estimate), masks.astype(np.float32))
-    lens = Lens.central((64, 48), 60.0, -0.3, 0.05)
-    bent = truth_as_seen(masks, replace(estimate, lens=lens))
-    np.testing.assert_allclose(bent, lens.undistorted(masks.astype(np.float32)))
-    assert np.abs(bent[0, :48, :64] - masks[0]).mean() > 0.01
 
 
 def test_scores(tmp_path: Path) -> None:
