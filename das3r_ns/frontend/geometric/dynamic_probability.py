@@ -42,6 +42,9 @@ MOVES = (0.15, 0.2)
 """Evidence in the middle of an object from which it begins to move, and surely does. It is of one scale in every clip:
 what still scenes show by noise and doubtful depth stays in patches that hardly exceed :data:`SOME`."""
 
+ON_TRIPOD = 0.8
+"""What of both is enough before a camera that stands still: no depth is in doubt there."""
+
 BAND = (0.2, 0.5, 0.65)
 """Relative evidence from which a pixel is undecided, more likely moving than not, and surely moving."""
 
@@ -215,15 +218,16 @@ def relative_evidence(
     Returns:
         Evidence relative to the object that a superpixel is part of or close to, and how certainly that moves, 0 to 1.
     """
-    some = value > SOME
+    enough = 1.0 if evidence.plate is None else ON_TRIPOD
+    some = value > enough * SOME
     touching = np.concatenate([evidence.regions.edges, evidence.links])
     edges = touching[some[touching].all(axis=1)]
     graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
     count, label = connected_components(graph, directed=False)
     middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
-    begins, surely = MOVES
+    begins, surely = (enough * bound for bound in MOVES)
     certain = np.clip((middle - begins) / (surely - begins), 0, 1)
-    certain, scale = certain[label], (certain / np.maximum(most, 2 * SOME))[label]
+    certain, scale = certain[label], (certain / np.maximum(most, 2 * enough * SOME))[label]
     # What lies next to an object may be a limb of it that shows less.
     first, second = np.concatenate([evidence.regions.edges, evidence.regions.edges[:, ::-1]]).T
     for _ in range(REACH):

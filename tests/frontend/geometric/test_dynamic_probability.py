@@ -268,6 +268,18 @@ def test_relative_evidence_is_of_each_object() -> None:
         assert (certain[square] == moves).all()
 
 
+def test_less_evidence_is_enough_on_a_tripod() -> None:
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    inside = _of_each(evidence.regions, masks) > 0.9
+    on_tripod = dataclasses.replace(evidence, plate=np.ones(len(inside)))
+    for weak, moves in ((0.165, True), (0.11, False)):
+        value = np.where(inside, weak, 0.0)
+        certain = relative_evidence(on_tripod, value)[1][inside]
+        np.testing.assert_array_equal(certain, 1.0 if moves else 0.0)
+        assert relative_evidence(evidence, value)[1][inside].max() < 0.5
+
+
 def test_relative_evidence_goes_by_most_of_an_object() -> None:
     """Doubtful ground that hangs together with a mover does not become one, and a fifth of it does not decide."""
     images, masks = _clip(1.5, 40, 40, 2.0)
