@@ -21,7 +21,7 @@ from das3r_ns.demo.drawn.frame import Lens, draw, flow_to
 from das3r_ns.demo.drawn.movers import Mover, mover, standing
 from das3r_ns.demo.drawn.scene import Scene
 from das3r_ns.demo.drawn.surroundings import clear_the_way, foreground
-from das3r_ns.demo.write import write_picture
+from das3r_ns.demo.write import write_cameras, write_picture
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import replace_directory, temporary_directory
 from das3r_ns.workers import workers
@@ -122,21 +122,10 @@ class DrawnClip:
         lens = Lens(self.focal_share * 64, 64, 36, self.k1)
         return self.film.gain(draw(self.scene, self.movers, 0.5, self.filming.pose(0.5), lens, 1).light)
 
-    def facts(self, width: int, height: int) -> dict[str, object]:
+    def facts(self) -> dict[str, object]:
         """What there is to know about it, for tables by kind."""
-        focal = self.focal_share * width
-        return {
-            "place": self.scene.kind,
-            "camera": self.filming.kind,
-            "movers": [f"{one.kind} {one.way}" for one in self.movers],
-            "width": width,
-            "height": height,
-            "fx": focal,
-            "fy": focal,
-            "cx": width / 2,
-            "cy": height / 2,
-            "k1": self.k1,
-        }
+        movers = [f"{one.kind} {one.way}" for one in self.movers]
+        return {"place": self.scene.kind, "camera": self.filming.kind, "movers": movers, "k1": self.k1}
 
 
 def write_clip(
@@ -147,10 +136,10 @@ def write_clip(
     height: int,
     on_frame: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the clip of a seed: frames/, masks/ (255 = movers cover half of the pixel or more), poses.txt, clip.json.
+    """Write the clip of a seed: frames/, masks/ (255 = movers cover half of the pixel or more), and its cameras.
 
-    poses.txt is as that of `das3r demo`; clip.json says what was drawn and holds the intrinsics, pixels, the first
-    pixel's centre at (0.5, 0.5).
+    poses.txt and intrinsics.json are as those of `das3r demo`; clip.json says what was drawn, and how much the lens
+    bends (k1 of OpenCV).
 
     Args:
         directory: Folder to write, there completely or not at all; nothing happens where it is.
@@ -182,11 +171,8 @@ def write_clip(
             gain = clip.gain()
             with ThreadPoolExecutor(max_workers=workers()) as pool:
                 list(pool.map(one, range(num_frames)))
-            lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in clip.poses)
-            (temporary / "poses.txt").write_text("\n".join(lines) + "\n")
-            (temporary / "clip.json").write_text(
-                json.dumps({"seed": seed, **clip.facts(width, height)}, indent=1) + "\n"
-            )
+            write_cameras(temporary, clip.poses, clip.focal_share * width, width, height)
+            (temporary / "clip.json").write_text(json.dumps({"seed": seed, **clip.facts()}, indent=1) + "\n")
             replace_directory(temporary, directory)
     except OSError as error:
         raise Das3rError(f"The drawn clip cannot be written to {directory}: {error}.") from error

@@ -126,12 +126,7 @@ def _write_all(directory: Path, settings: dict[str, int], on_frame: Callable[[],
         counts = pool.map(lambda i: observed_count(i, masked, depths, poses, focal), range(len(poses)))
         for number, count in enumerate(counts):
             write_picture(directory / f"observed/{number:05d}.png", count)
-    lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in poses)
-    (directory / "poses.txt").write_text("\n".join(lines) + "\n")
-    intrinsics = {"width": width, "height": height, "fx": focal, "fy": focal, "cx": width / 2, "cy": height / 2}
-    (directory / "intrinsics.json").write_text(
-        json.dumps({**intrinsics, "pixel_center": 0.5, "model": "PINHOLE"}, indent=1) + "\n"
-    )
+    write_cameras(directory, poses, focal, width, height)
     (directory / "README.md").write_text(NOTES)
     (directory / MARKER).write_text(json.dumps(settings) + "\n")
 
@@ -167,6 +162,16 @@ def _develop(colour: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
     size = (colour.shape[1] // SUPERSAMPLING, colour.shape[0] // SUPERSAMPLING)
     pixels = cv2.resize(colour, size, interpolation=cv2.INTER_AREA)
     return (np.clip(pixels, 0, 1) ** (1 / 2.2) * 255 + 0.5).astype(np.uint8)
+
+
+def write_cameras(directory: Path, poses: Float[np.ndarray, "N 4 4"], focal: float, width: int, height: int) -> None:
+    """Write poses.txt and intrinsics.json as :data:`NOTES` has them; raises an OSError where that fails."""
+    lines = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in poses)
+    (directory / "poses.txt").write_text("\n".join(lines) + "\n")
+    intrinsics = {"width": width, "height": height, "fx": focal, "fy": focal, "cx": width / 2, "cy": height / 2}
+    (directory / "intrinsics.json").write_text(
+        json.dumps({**intrinsics, "pixel_center": 0.5, "model": "PINHOLE"}, indent=1) + "\n"
+    )
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from das3r_ns.demo.drawn.frame import Lens, draw
 from das3r_ns.demo.room import build_room
 from das3r_ns.demo.varied import DrawnClip, write_clip
 from das3r_ns.errors import Das3rError
+from das3r_ns.evaluation.ground_truth import GroundTruth
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_no_picture_is_of_one_colour(clips: list[DrawnClip]) -> None:
         gain = clip.gain()
         for number in (0, 2):
             image, _ = clip.frame(number, 64, 36, gain, np.random.default_rng(0))
-            assert image.std() > 8 and 25 < image.mean() < 225, clip.facts(64, 36)
+            assert image.std() > 8 and 25 < image.mean() < 225, clip.facts()
 
 
 def test_a_seed_is_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +83,9 @@ def test_a_clip_is_written_once(tmp_path: Path) -> None:
     masks = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in sorted((tmp_path / "clip/masks").iterdir())]
     assert len(masks) == 3 and set(np.unique(masks)) == {0, 255}
     facts = json.loads((tmp_path / "clip/clip.json").read_text())
-    assert facts["width"] == 64 and facts["movers"]
-    assert np.loadtxt(tmp_path / "clip/poses.txt").shape == (3, 12)
+    assert facts["seed"] == 3 and facts["movers"]
+    truth = GroundTruth(tmp_path / "clip")
+    assert truth.size == (64, 32) and truth.intrinsics[0, 2] == 32 and len(truth.c2w_cv) == 3
     stamp = (tmp_path / "clip/frames/00002.png").stat().st_mtime_ns
     write_clip(tmp_path / "clip", 3, 3, 64, 32, lambda: calls.append(1))
     assert (tmp_path / "clip/frames/00002.png").stat().st_mtime_ns == stamp and len(calls) == 6
