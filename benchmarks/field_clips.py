@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from workspace import find_sets
 
@@ -124,7 +125,7 @@ def _first_frames(source: Path, target: Path, count: int | None = None, part: st
 
 def _order(place: Path, film: str) -> list[int | None]:
     """Which frame of the demo every frame of a film shows; None = one that has no truth."""
-    number = len(list((place / "demo/frames").iterdir()))
+    number = len(list((place / "demo/frames").glob("*.png")))  # the cache lies beside them
     listed = place / f"{Path(film).stem}.txt"
     if listed.is_file():
         return [int(i) for i in listed.read_text().split(",")]
@@ -136,18 +137,28 @@ def _order(place: Path, film: str) -> list[int | None]:
 
 
 def _truth_of(place: Path, film: str) -> Path:
-    """The truth of a film that shows the frames of the demo in an order of its own, as a folder."""
+    """The truth of a film that shows the frames of the demo in an order of its own, as a folder.
+
+    Where something is drawn over the picture (FILM_where/), nothing moves that could be seen.
+    """
     target = place / "truths" / Path(film).stem
     if target.is_dir():
         return target
     demo, order = place.resolve() / "demo", _order(place, film)
+    hidden = place / f"{Path(film).stem}_where"
     poses = np.loadtxt(demo / "poses.txt", ndmin=2)
     with temporary_directory(target) as temporary:
         for part in ("frames", "masks"):
             (temporary / part).mkdir()
             for number, shown in enumerate(order):
-                if shown is not None or part == "frames":
-                    (temporary / part / f"{number:05d}.png").symlink_to(demo / part / f"{shown or 0:05d}.png")
+                if shown is None and part == "masks":
+                    continue
+                source, copy = demo / part / f"{shown or 0:05d}.png", temporary / part / f"{number:05d}.png"
+                if part == "masks" and hidden.is_dir():
+                    mask, over = (cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in (source, hidden / source.name))
+                    cv2.imwrite(str(copy), np.where(over > 127, 0, mask))
+                else:
+                    copy.symlink_to(source)
         rows = np.array([np.full(12, np.nan) if shown is None else poses[shown] for shown in order])
         np.savetxt(temporary / "poses.txt", rows)
         shutil.copy(demo / "intrinsics.json", temporary)

@@ -51,9 +51,11 @@ def test_the_verdict_is_that_of_the_present_rules_and_its_misses_are_named(modul
         "gone": {**STAMP, "failed": 1, "last": ["MemoryError"]},
     }
     text = modules[0].markdown(modules[0].judged(results))
-    assert "| zoom | development | 24 | 7.70 | 2.1 | 0.900 | 1.00 | 30 | sound |  |" in text
-    assert "| fine | held out | 24 | 0.05 | 2.1 | 0.900 | 1.00 | 30 | not solved | misfit, halves disagree |" in text
-    assert "| gone | held out | - | - | - | - | - | - | failed | MemoryError |" in text
+    assert "| zoom | development | 24 | 7.70 | 2.1 | 0.900 | 1.00 | 30 | sound |  | focal 52 to 275, ATE" in text
+    assert (
+        "| fine | held out | 24 | 0.05 | 2.1 | 0.900 | 1.00 | 30 | not solved | misfit, halves disagree |  |  |" in text
+    )
+    assert "| gone | held out | - | - | - | - | - | - | failed | MemoryError |  |  |" in text
     assert "1 clips, development: 1 sound, of which ATE is above 1 % on 1 (zoom)" in text
     assert "1 not solved, of which ATE is under 0.3 % on 1 (fine)" in text
 
