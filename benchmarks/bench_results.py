@@ -22,7 +22,6 @@ from provenance import Record, provenance_line, stamp
 from report import table, update_between_marks
 
 from das3r_ns.evaluation.bench.tables import FRONT_END
-from das3r_ns.evaluation.methods import METHODS
 from das3r_ns.evaluation.protocols import load_protocol
 from das3r_ns.files import write_json
 
@@ -140,20 +139,6 @@ def masks_and_plates(records: Records, method: str) -> list[str]:
     return table([*columns, "plate, hidden dB", "plate, static dB"], rows)
 
 
-def side_by_side(records: Records) -> list[str]:
-    """All methods of every sequence, in the order of METHODS."""
-    rows = []
-    for sequence, of_sequence in records.items():
-        for name in (name for name in METHODS if name in of_sequence):
-            record = of_sequence[name]
-            shown = [figure(record, key, 2) for key in ("psnr_paper", "psnr_static")] + [figure(record, "ssim", 3)]
-            shown += [figure(record, key, 2) for key in ("plate_psnr_hidden", "plate_psnr_static")]
-            method = f"{name}: {METHODS[name].description}"
-            rows.append([sequence, method, *shown, str(record["iterations"]), front_end(record)])
-    columns = ["sequence", "method", "psnr_paper", "psnr_static", "SSIM", "plate, hidden dB", "plate, static dB"]
-    return table([*columns, "steps", "front end"], rows)
-
-
 def cost(records: Records, method: str) -> list[str]:
     """CPU time and memory of the front end and of the training."""
     rows = []
@@ -169,8 +154,6 @@ def cost(records: Records, method: str) -> list[str]:
 def bench_text(results: list[dict[str, Any]], method: str = "das3r-light") -> str:
     """The tables of das3r bench, each with where its figures come from."""
     records = all_records(results)
-    compared = {s: {m: r for m, r in of.items() if m in METHODS} for s, of in records.items()}
-    compared = {sequence: of_sequence for sequence, of_sequence in compared.items() if len(of_sequence) > 1}
     trained, found = _only(records, method), _only(records, FRONT_END)
     shown = [
         ("Held-out frames", "dB; * = no true masks: the front end's own", held_out(records, method), trained),
@@ -185,12 +168,6 @@ def bench_text(results: list[dict[str, Any]], method: str = "das3r-light") -> st
             "CPU seconds of all threads; MB: peak memory of the process",
             cost(records, method),
             [*found, *trained],
-        ),
-        (
-            "Methods side by side",
-            "same cameras, resolution and steps",
-            side_by_side(compared),
-            [record for of_sequence in compared.values() for record in of_sequence.values()],
         ),
     ]
     lines: list[str] = []

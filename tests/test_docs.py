@@ -143,7 +143,7 @@ def test_every_option_named_exists(page: Path) -> None:
 
 
 def test_no_option_exists_that_nobody_has() -> None:
-    assert not {"pipeline.model.no-such", "front-end.threshold", "train-size"} & every_option()
+    assert not {"pipeline.model.no-such", "front-end.threshold", "max-points"} & every_option()
     assert {"threshold", "no-stereo", f"{DATAPARSER}front-end.masks", "load-config"} <= every_option()
 
 

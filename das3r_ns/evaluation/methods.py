@@ -44,6 +44,13 @@ METHODS = {
     "das3r-no-depth": BenchMethod(
         "ablation: colours alone decide on depth, the front end's does not train", overrides={"depth_weight": 0.0}
     ),
+    "das3r-no-camera-refinement": BenchMethod(
+        "ablation: training leaves the cameras as they were given", overrides={"camera_optimizer": {"mode": "off"}}
+    ),
+    "das3r-many-gaussians": BenchMethod(
+        "ablation: as many Gaussians as densification asks for", overrides={"max_gaussians": 1_000_000}
+    ),
+    "das3r-degree-3": BenchMethod("ablation: spherical harmonics of degree 3", overrides={"sh_degree": 3}),
     "splatfacto": BenchMethod("nerfstudio's splatfacto on das3r's cameras, without masks", baseline=True),
     "splatfacto-masks": BenchMethod("the same with das3r's masks as hard masks", baseline=True),
     "robust": BenchMethod("the same with RobustNeRF's trimmed residuals instead of masks", baseline=True),

@@ -55,6 +55,17 @@ def refined_c2w(optimizer: CameraOptimizer, camera: Cameras) -> Float[Tensor, "C
     return torch.cat([torch.bmm(rotation, c2w[..., :3]), c2w[..., 3:] + translation], dim=-1)
 
 
+@torch.no_grad()
+def keep_world(optimizer: CameraOptimizer) -> None:
+    """Take off what the corrections of all cameras have in common.
+
+    Cameras and scene that move together look the same, so nothing else holds them where the front end has put the
+    world, in which its depth and the cameras of held-out frames are.
+    """
+    if optimizer.config.mode == "SO3xR3":
+        optimizer.pose_adjustment -= optimizer.pose_adjustment.mean(dim=0)
+
+
 def rotations(vectors: Float[Tensor, "C 3"]) -> Float[Tensor, "C 3 3"]:
     """Rotation matrices of rotation vectors (axis times angle in radians). Differentiable once.
 

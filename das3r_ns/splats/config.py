@@ -64,8 +64,12 @@ class Das3rModelConfig(SplatfactoModelConfig):
     scene has the middle light of the video; clean plates have that of their frames."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3"))
     """Refinement of the camera poses."""
-    camera_gate_psnr: float = 26.0
-    """A camera moves only in steps whose frame is reproduced better than this over its static pixels (dB)."""
+    camera_prior_weight: float = 1e-2
+    """Weight of the prior that keeps a camera where the front end has put it, for each squared pixel by which
+    refinement moves the picture; 0 leaves it to the colours alone."""
+    camera_gate_psnr: float = 0.0
+    """A camera moves only in steps whose frame is reproduced better than this over its static pixels (dB); 0 keeps none
+    still, for bad cameras are what makes pictures bad."""
     measure_lpips: bool = False
     """Also measure LPIPS in evaluations; torchvision downloads AlexNet's weights for it at first use."""
     reset_alpha_every: tyro.conf.Suppress[int] = 0
@@ -88,6 +92,10 @@ class PaperModelConfig(Das3rModelConfig):
     """What is seen where there are no Gaussians."""
     sh_degree_interval: int = 3000
     """Steps after which the degree of the spherical harmonics rises by one."""
+    camera_prior_weight: tyro.conf.Suppress[float] = 0.0
+    """The paper has no prior."""
+    camera_gate_psnr: float = 26.0
+    """A camera moves only in steps whose frame is reproduced better than this (dB)."""
     refine_poses: bool = True
     """Whether the poses are refined."""
     densify: tyro.conf.Suppress[bool] = False

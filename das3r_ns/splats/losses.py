@@ -18,6 +18,9 @@ from das3r_ns.splats.ssim import l1_ssim_loss, plain_ssim
 
 _TINY = 1e-12
 
+CAMERA_NOISE = 0.5
+"""Pixels by which the front end's cameras may be off where they are good."""
+
 
 def dynamics_aware_loss(
     rendered: Float[Tensor, "H W 3"],
@@ -71,6 +74,24 @@ def depth_loss(
     off = (torch.log(rendered.clamp_min(_TINY)) - torch.log(depth.clamp_min(_TINY))).abs()
     excess = F.relu(off - depth_tolerance(confidence))
     return (weight * excess).sum() / weight.sum().clamp_min(1.0)
+
+
+def camera_prior(correction: Float[Tensor, "6"], focal: float) -> Float[Tensor, ""]:
+    """How far refinement has taken a camera from where the front end put it.
+
+    The colours hold what moves one frame against the others, but hardly what bends a whole path, for the Gaussians bend
+    with it: there a front end that has matched points over many frames knows better. A quadratic prior, weak against
+    the former and strong against the latter, tells the two apart. Beyond CAMERA_NOISE it grows slower and slower
+    (Cauchy's loss), for a camera that is really off shall not be held.
+
+    Args:
+        correction: shift in the unit of the scene, whose middle is 1 away, and turn in radians.
+        focal: of the training images, pixels.
+
+    Returns:
+        Squared pixels by which the picture goes by, up to CAMERA_NOISE squared; its logarithm beyond.
+    """
+    return CAMERA_NOISE**2 * torch.log1p((correction * (focal / CAMERA_NOISE)).square().sum())
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from das3r_ns.errors import Das3rExit
 from das3r_ns.rasterization import rasterization
 from das3r_ns.splats.camera import (
     SPLAT_VARIANCE,
+    keep_world,
     refined_c2w,
     scaled_intrinsics,
     splat_variance,
@@ -32,7 +33,7 @@ from das3r_ns.splats.evaluation_outputs import evaluation_outputs
 from das3r_ns.splats.image_metrics import ImageMetrics
 from das3r_ns.splats.initialization import initial_gaussians, scene_scale
 from das3r_ns.splats.light import FrameLight
-from das3r_ns.splats.losses import depth_loss, dynamics_aware_loss, weighted_psnr
+from das3r_ns.splats.losses import camera_prior, depth_loss, dynamics_aware_loss, weighted_psnr
 from das3r_ns.splats.staticness import (
     effective_opacity,
     effective_opacity_logit,
@@ -192,6 +193,11 @@ class Das3rModel(SplatfactoModel):
         Left on the device: whoever reads it waits for the render.
         """
         return self.static_psnr > self.config.camera_gate_psnr
+
+    def step_post_backward(self, step: int) -> None:
+        """After the optimizers have stepped: densify and prune, and keep the world where it is."""
+        super().step_post_backward(step)
+        keep_world(self.camera_optimizer)
 
     def position_scale(self, cameras: Cameras) -> float:
         """The length that the learning rate of the positions is relative to: the size of the scene.
@@ -379,7 +385,9 @@ class Das3rModel(SplatfactoModel):
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         if self.light is not None:
             losses["light_prior"] = self.light.prior()
-        self.camera_optimizer.get_loss_dict(losses)
+        if config.camera_prior_weight > 0 and self.camera_optimizer.config.mode != "off":
+            correction = self.camera_optimizer.pose_adjustment[batch["image_idx"]]
+            losses["camera_prior"] = config.camera_prior_weight * camera_prior(correction, self.trained_focal or 1.0)
         return losses
 
     def get_image_metrics_and_images(

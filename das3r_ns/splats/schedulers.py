@@ -25,6 +25,35 @@ class PlainDecayConfig(SchedulerConfig):
     """Steps over which it decays; 0 for the length of the run."""
 
 
+@dataclass
+class SettlingConfig(SchedulerConfig):
+    """A learning rate that falls to 0 before the end, so that what depends on the parameters can settle."""
+
+    _target: type = field(default_factory=lambda: Settling)
+    """target class to instantiate"""
+    until: float = 0.6
+    """Share of max_steps after which it is 0."""
+    max_steps: int = 0
+    """Length of the run; 0 for what it turns out to be."""
+
+
+class Settling(Scheduler):
+    """Half a cosine from the optimizer's learning rate to 0, which it keeps."""
+
+    config: SettlingConfig
+
+    def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> lr_scheduler.LRScheduler:
+        """The torch scheduler.
+
+        Args:
+            optimizer: Whose learning rate to set.
+            lr_init: Its learning rate at step 0.
+        """
+        del lr_init
+        last = max(self.config.until * self.config.max_steps, 1.0)
+        return lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * min(step / last, 1.0)))
+
+
 class PlainDecay(Scheduler):
     """Log-linear interpolation from the optimizer's learning rate to ``lr_final``, as in 3D Gaussian Splatting."""
 

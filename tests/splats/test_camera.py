@@ -8,7 +8,7 @@ from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from scipy.spatial.transform import Rotation
 
-from das3r_ns.splats.camera import picture_size, refined_c2w, rotations, scaled_intrinsics
+from das3r_ns.splats.camera import keep_world, picture_size, refined_c2w, rotations, scaled_intrinsics
 
 NUMBER = 5
 
@@ -36,6 +36,20 @@ def test_refined_poses_are_nerfstudio_s(cameras, mode):
         torch.testing.assert_close(singly[-1], optimizer.apply_to_camera(camera), atol=1e-6, rtol=1e-5)
     cameras.metadata = {"cam_idx": slice(0, NUMBER)}
     torch.testing.assert_close(refined_c2w(optimizer, cameras), torch.cat(singly))
+
+
+@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
+def test_what_all_cameras_have_in_common_is_taken_off(mode):
+    optimizer = CameraOptimizerConfig(mode=mode).setup(num_cameras=NUMBER, device="cpu")
+    if mode == "off":
+        return keep_world(optimizer)
+    given = torch.randn(NUMBER, 6, generator=torch.Generator().manual_seed(1))
+    optimizer.pose_adjustment.data = given.clone()
+    keep_world(optimizer)
+    # Those of SE3 turn about the origin of the world, and their mean is no motion of all.
+    expected = given - given.mean(dim=0) if mode == "SO3xR3" else given
+    torch.testing.assert_close(optimizer.pose_adjustment.data, expected)
+    assert optimizer.pose_adjustment.requires_grad
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-8, 0.01, 1.0, 3.0])

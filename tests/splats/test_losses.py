@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ import torch
 from pytorch_msssim import ssim as msssim
 from torch import Tensor
 
-from das3r_ns.splats.losses import depth_loss, dynamics_aware_loss, paper_loss, paper_psnr, weighted_psnr
+from das3r_ns.splats.losses import (
+    CAMERA_NOISE,
+    camera_prior,
+    depth_loss,
+    dynamics_aware_loss,
+    paper_loss,
+    paper_psnr,
+    weighted_psnr,
+)
 from das3r_ns.splats.ssim import (
     _TorchLoss,
     l1_ssim_loss,
@@ -232,3 +241,18 @@ def test_nothing_measured_is_no_loss():
     loss = depth_loss(rendered, measured_depth(2.0, 0.0), torch.ones(6, 8, 1))
     loss.backward()
     assert loss.item() == 0.0 and rendered.grad is not None and not rendered.grad.any()
+
+
+def test_the_prior_of_the_cameras_counts_pixels_and_lets_go_of_what_is_far_off():
+    focal, small, far = 400.0, torch.zeros(6), torch.zeros(6)
+    small[4], far[1] = 0.05 / focal, 4.0 / focal  # a turn by a twentieth of a pixel, a shift by four
+    assert camera_prior(small, focal).item() == pytest.approx(0.05**2, rel=0.01)
+    assert camera_prior(far, focal).item() == pytest.approx(CAMERA_NOISE**2 * math.log(1 + (4 / CAMERA_NOISE) ** 2))
+
+    def pull(pixels: float) -> float:
+        correction = torch.tensor([pixels / focal, 0.0, 0.0, 0.0, 0.0, 0.0], requires_grad=True)
+        camera_prior(correction, focal).backward()
+        assert correction.grad is not None
+        return correction.grad[0].item()
+
+    assert pull(0.0) == 0.0 and pull(CAMERA_NOISE) > 3 * pull(5.0) > 0.0

@@ -11,11 +11,14 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import SplatfactoModel
+from scipy.spatial.transform import Rotation
 
+from das3r_ns.data.dataparser import nerfstudio_poses
 from das3r_ns.demo.write import write_demo
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.geometry import pixel_centres, transform_points, unproject
 from das3r_ns.splats.camera import scaled_intrinsics, splat_variance, view_matrix
+from das3r_ns.splats.held_out_cameras import trained_poses
 
 KEEP_ALL = {"densify": False, "cull_alpha_thresh": 0.0, "prune_staticness": 0.0, "cull_scale_thresh": 1e9}
 
@@ -120,6 +123,28 @@ def test_poses_move_only_when_the_picture_is_good(make_trainer):
     opened = make_trainer(steps=3, camera_gate_psnr=0.0)
     opened.train()
     assert (opened.pipeline.model.camera_optimizer.pose_adjustment != 0).any()
+
+
+def test_refinement_brings_perturbed_cameras_back_and_leaves_the_world_where_it_is(make_trainer, demo_video):
+    """Cameras that are off by half a pixel, and pictures that are bad because of it: no gate may hold them."""
+    random, truth = np.random.default_rng(1), demo_video.estimate
+    focal, c2w = truth.intrinsics[0, 0, 0], truth.c2w_cv.copy()
+    c2w[:, :3, :3] @= Rotation.from_rotvec(random.normal(0, 0.5 / focal, (len(c2w), 3))).as_matrix()
+    c2w[:, :3, 3] += random.normal(0, 0.5 * np.median(truth.depth) / focal, (len(c2w), 3))
+    video = dataclasses.replace(demo_video, estimate=dataclasses.replace(truth, c2w_cv=c2w))
+    trainer = make_trainer(steps=300, video=video)
+    trainer.train()
+    model, cameras = trainer.pipeline.model, trainer.pipeline.datamanager.train_dataset.cameras
+    true = nerfstudio_poses(truth)[0].numpy()[:, :, :3]
+
+    def turned(poses: np.ndarray) -> float:
+        """Root mean square of how far the cameras are turned from the truth and from each other, pixels."""
+        turns = Rotation.from_matrix(poses[:, :, :3] @ true.swapaxes(1, 2))
+        return float(np.sqrt(np.square((turns * turns.mean().inv()).magnitude()).mean()) * focal)
+
+    before, after = turned(cameras.camera_to_worlds.double().numpy()), turned(trained_poses(model, cameras))
+    assert before > 0.6 and after < 0.75 * before
+    assert model.camera_optimizer.pose_adjustment.mean(dim=0).abs().max() < 1e-7
 
 
 def test_the_refined_pose_is_used_where_the_frame_is_named(make_trainer):

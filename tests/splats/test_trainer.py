@@ -23,7 +23,7 @@ from das3r_ns.presets import trainer_config
 from das3r_ns.rasterization import backend
 from das3r_ns.splats.checkpoints import save_atomically
 from das3r_ns.splats.optimizers import GatedOptimizers, das3r_optimizers, fit_schedules, scale_positions
-from das3r_ns.splats.schedulers import PlainDecayConfig
+from das3r_ns.splats.schedulers import PlainDecayConfig, SettlingConfig
 from das3r_ns.splats.trainer import Das3rTrainer, Das3rTrainerConfig
 
 DENSIFYING = {"warmup_length": 2, "refine_every": 4, "densify_grad_thresh": 1e-9}
@@ -245,9 +245,23 @@ def test_schedules_leave_plain_numbers():
     assert all(type(value) in (int, float, list, bool, type(None)) for value in scheduler.state_dict().values())
 
 
+def test_cameras_come_to_rest_before_the_end():
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([parameter], lr=1e-2)
+    scheduler = SettlingConfig(until=0.6, max_steps=10).setup().get_scheduler(optimizer, 1e-2)
+    rates = []
+    for _ in range(12):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(1e-2) and rates[3] == pytest.approx(5e-3)
+    assert rates == sorted(rates, reverse=True) and rates[6:] == [0.0] * 6
+    assert all(type(value) in (int, float, list, bool, type(None)) for value in scheduler.state_dict().values())
+
+
 def test_schedules_last_as_long_as_the_run():
     fitted = fit_schedules(das3r_optimizers(), 123)
-    assert fitted["means"]["scheduler"].max_steps == 123
+    assert fitted["means"]["scheduler"].max_steps == fitted["camera_opt"]["scheduler"].max_steps == 123
     assert fit_schedules(das3r_optimizers(50), 123)["means"]["scheduler"].max_steps == 50
 
 

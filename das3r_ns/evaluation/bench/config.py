@@ -27,8 +27,8 @@ class BenchConfig:
     again, so an interrupted run goes on where it was."""
     methods: tuple[str, ...] = ()
     """What to train: das3r, das3r-light, das3r-paper; the baselines splatfacto, splatfacto-masks, robust; the ablations
-    das3r-no-masks, das3r-no-staticness, das3r-no-refinement, das3r-no-depth. Nothing named: das3r on CUDA, das3r-light
-    without."""
+    das3r-no-masks, das3r-no-staticness, das3r-no-refinement, das3r-no-depth, das3r-no-camera-refinement,
+    das3r-many-gaussians, das3r-degree-3. Nothing named: das3r on CUDA, das3r-light without."""
     sequences: tuple[str, ...] = ()
     """Only these sequences; all of the protocol if none is named."""
     front_end_only: bool = False
@@ -37,6 +37,9 @@ class BenchConfig:
     """Steps of every training; those of the preset if not given."""
     num_frames: int | None = None
     """Only so many frames of every sequence, from the first on, whatever the protocol says."""
+    train_size: int | None = None
+    """Long side in pixels of the images that are trained on and judged by; that of the front end if not given. Smaller
+    ones, with seeds and Gaussians as many fewer as they have fewer pixels, take less time."""
     base: Base | None = None
     """The preset that gives baselines and ablations (and the front end's own measurement) their resolution, points and
     steps; if not given, the one that is among the methods, or else the one that fits the machine."""
@@ -45,6 +48,9 @@ class BenchConfig:
     second run of it, on the training frames alone."""
     refine_test_poses: bool = False
     """Also measure held-out frames after refining their cameras on them; shown in rows of their own."""
+    plates: bool = True
+    """Also measure clean plates, where the set has the true background. A set that does not say what of it other frames
+    see has a scene trained on that background, once, to find out."""
     lpips: bool = False
     """Let torchvision download AlexNet's weights (233 MB) for LPIPS; without, it is measured where they are at hand."""
     address: str | None = None
@@ -68,7 +74,7 @@ class BenchConfig:
             "base": self.base,
         }
         if part == "splats":
-            names = ("max_iterations", "strict", "refine_test_poses", "lpips")
+            names = ("max_iterations", "train_size", "strict", "refine_test_poses", "plates", "lpips")
             kept |= {name: getattr(self, name) for name in names}
         return kept
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from nerfstudio.data.datasets.base_dataset import InputDataset
+from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.pipelines.base_pipeline import Pipeline
 
@@ -49,6 +50,8 @@ class HeldOut:
     dynamic: list[Bool[np.ndarray, "H W"]]
     masks: str
     """Whose masks these are: 'truth', or 'front end' where the set has none."""
+    found: list[Bool[np.ndarray, "H W"]]
+    """What the front end says moves."""
     renders: dict[str, list[dict[str, np.ndarray]]] = field(default_factory=dict)
     """Where the cameras come from -> outputs of the model."""
 
@@ -73,6 +76,8 @@ def measure_splats(job: Job) -> Record:
     cost, problems = Cost(), []
     split_frames(len(find_frames(clip, parser.front_end, Progress()).names), "paper")  # too short? said at once
     estimate = load_or_estimate(clip, parser.front_end).estimate
+    if job.config.train_size is not None:
+        _train_at(config, job.config.train_size, max(estimate.width, estimate.height))
     masks = _true_masks(job, estimate, problems)
     with splatfacto_anywhere():
         before_training = cost.so_far()
@@ -82,7 +87,7 @@ def measure_splats(job: Job) -> Record:
         with clock.stage("Rendering held-out frames"):
             _render(job, pipeline, held_out)
         used = cost.so_far()
-        plates = collect(problems, "clean plates", _plates, job, pipeline, estimate)
+        plates = collect(problems, "clean plates", _plates, job, pipeline, estimate) if job.config.plates else None
     assert isinstance(pipeline.model, SplatfactoModel)
     lpips = find_lpips(job.config.lpips, problems)
     figures = {name: _figures(held_out, name, lpips) for name in held_out.renders}
@@ -106,10 +111,22 @@ def measure_splats(job: Job) -> Record:
             "training": training["wall_s"],
             "rest": round(used["wall_s"] - before_training["wall_s"] - training["wall_s"], 1),
         },
+        "training_cpu_s": training["cpu_s"],
         "iterations_per_s": round(config.max_num_iterations / max(training["wall_s"], 1e-3), 2),
         "problems": problems,
         "pictures": _pictures(job, held_out, estimate),
     }
+
+
+def _train_at(config: TrainerConfig, long_side: int, working: int) -> None:
+    """Train on images of another long side than the front end's, seeds and Gaussians in proportion to their pixels."""
+    pipeline: Any = config.pipeline
+    parser, model = pipeline.datamanager.dataparser, pipeline.model
+    parser.train_size = long_side
+    share = min(1.0, (long_side / working) ** 2)
+    parser.max_points = round(parser.max_points * share)
+    if hasattr(model, "max_gaussians"):  # splatfacto knows no limit
+        model.max_gaussians = round(model.max_gaussians * share)
 
 
 def _true_masks(job: Job, estimate: SceneEstimate, problems: list[str]) -> dict[int, Bool[np.ndarray, "H W"]] | None:
@@ -133,12 +150,13 @@ def _held_out(pipeline: Pipeline, estimate: SceneEstimate, masks: dict[int, Bool
     frames = dataset.metadata["frame_indices"].tolist()
     targets = [dataset[i]["image"].float().numpy()[..., :3] for i in range(len(frames))]
     size = (targets[0].shape[1], targets[0].shape[0])
+    found = [static_weight(estimate.dynamic_probability[i], 0, size) < 1 - MOVES for i in frames]
     if masks is None:
-        dynamic = [static_weight(estimate.dynamic_probability[i], 0, size) < 1 - MOVES for i in frames]
-        return HeldOut(frames, targets, dynamic, "front end")
+        return HeldOut(frames, targets, found, "front end", found)
     kept = [k for k, frame in enumerate(frames) if frame in masks]
     dynamic = [to_size(masks[frames[k]].astype(np.float32), size) >= 0.5 for k in kept]
-    return HeldOut([frames[k] for k in kept], [targets[k] for k in kept], dynamic, "truth")
+    numbers, pictures, guessed = ([values[k] for k in kept] for values in (frames, targets, found))
+    return HeldOut(numbers, pictures, dynamic, "truth", guessed)
 
 
 def _eval_images(pipeline: Pipeline) -> InputDataset:
@@ -176,13 +194,17 @@ def _render(job: Job, pipeline: Pipeline, held_out: HeldOut) -> None:
 
 def _figures(held_out: HeldOut, poses: str, lpips: Lpips | None) -> dict[str, float]:
     """Mean over the held-out frames; those without a static pixel do not count."""
-    values: dict[str, list[float]] = {"psnr_paper": [], "psnr_static": [], "ssim": [], "lpips": []}
-    for view, target, dynamic in zip(held_out.renders[poses], held_out.targets, held_out.dynamic, strict=True):
+    names = ("psnr_paper", "psnr_static", "psnr_agreed", "ssim", "lpips")
+    values: dict[str, list[float]] = {name: [] for name in names}
+    frames = zip(held_out.renders[poses], held_out.targets, held_out.dynamic, held_out.found, strict=True)
+    for view, target, dynamic, found in frames:
         if dynamic.all():
             continue
         render = view["rgb"].clip(0, 1)
         values["psnr_paper"].append(psnr_paper(render, target, dynamic))
         values["psnr_static"].append(psnr_static(render, target, dynamic))
+        if not (dynamic | found).all():
+            values["psnr_agreed"].append(psnr_static(render, target, dynamic | found))
         static = torch.from_numpy(~dynamic[..., None]).float()
         values["ssim"].append(float(weighted_ssim(torch.from_numpy(render), torch.from_numpy(target), static)))
         if lpips is not None:

@@ -18,10 +18,11 @@ from das3r_ns.evaluation.protocols import Protocol
 from das3r_ns.files import write_json, write_text
 
 NOTES = """psnr_paper: both pictures black under the mask, error over ALL pixels, as the DAS3R paper does. psnr_static:
-error over static pixels alone. Held out are frames 5, 15, 25, ... of what is trained on. Their cameras are the front
-end's with what training corrected their neighbours by; "cameras refined" are optimised on the frame itself. A figure
-with a number in brackets is the mean over so many sequences; (all) marks a mean over all of the protocol's; * marks
-sequences without true masks, where the front end's stand in."""
+error over static pixels alone. psnr_agreed: over those that the front end, too, calls static. Held out are frames 5,
+15, 25, ... of what is trained on. Their cameras are the front end's with what training corrected their neighbours by;
+"cameras refined" are optimised on the frame itself. A figure with a number in brackets is the mean over so many
+sequences; (all) marks a mean over all of the protocol's; * marks sequences without true masks, where the front end's
+stand in."""
 
 
 def write_report(results: Mapping[str, Any], protocol: Protocol, directory: Path) -> list[Table]:

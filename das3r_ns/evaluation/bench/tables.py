@@ -43,6 +43,7 @@ METRICS = (
     Metric("focal_error", "Cameras: relative error of the focal (lower is better)", 3, front_end=True),
     Metric("psnr_paper", "psnr_paper of held-out frames, dB (higher is better)", 2, held_out=True),
     Metric("psnr_static", "psnr_static of held-out frames, dB (higher is better)", 2, held_out=True),
+    Metric("psnr_agreed", "psnr_agreed of held-out frames, dB (higher is better)", 2, held_out=True),
     Metric("ssim", "SSIM of held-out frames, static pixels (higher is better)", 3, held_out=True),
     Metric("lpips", "LPIPS of held-out frames, static pixels (lower is better)", 3, held_out=True),
     Metric("plate_psnr_hidden", "Clean plate: PSNR where something moved, seen in another frame, dB", 2),

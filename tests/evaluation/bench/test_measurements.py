@@ -91,6 +91,27 @@ def test_refined_cameras_and_strict_are_measured(sets: Path, oracle_front_end, m
     assert record["figures_refined"]["psnr_static"] == pytest.approx(record["figures"]["psnr_static"], abs=1.5)
 
 
+def test_small_pictures_train_with_fewer_gaussians_and_plates_may_be_left_out(sets: Path, oracle_front_end) -> None:
+    records = []
+    for size in (None, 80):
+        config = settings(sets, methods=("das3r-light",), train_size=size, plates=False)
+        records.append(run_job(Job(config, "room", "das3r-light", "das3r-light")))
+    assert [record["size"] for record in records] == ["160x90", "80x44"]
+    assert records[1]["gaussians"] <= 10_000 < records[0]["gaussians"]  # a quarter of the preset's seeds
+    assert not any("plate_psnr_hidden" in record["figures"] for record in records)
+
+
+def test_pixels_that_the_front_end_alone_calls_moving_are_told_apart(sets: Path, oracle_front_end) -> None:
+    """The truth knows of less that moves than the front end, as DAVIS does of a shadow."""
+    name = str(sets / "room/masks/00005.png")
+    mask = cv2.imread(name, cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(name, np.zeros_like(mask))
+    record = run_job(Job(settings(sets, plates=False), "room", "das3r-light", "das3r-light"))
+    figures = record["figures"]
+    # What moves is not in the scene, so that the frame differs from it there.
+    assert figures["psnr_agreed"] > figures["psnr_static"] + 1
+
+
 def test_half_of_a_set_is_enough(sets: Path, oracle_front_end) -> None:
     (sets / "room/masks/00005.png").unlink()
     for name in ("clean/00003.png", "poses.txt"):
