@@ -70,9 +70,9 @@ def estimate(
     then without what moves. Masks of the user's own leave out what moves from the start; where they alone count, one
     pass is enough. A last adjustment on points makes them exact to a fraction of a pixel of the video, where matches
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
-    shows. A lens that bends is found with the first cameras, or with the second where movers hide it from those; then
-    all begins anew with the pictures of a pinhole, or likewise with level pictures where the shutter rolls (not looked
-    for in windows). Known cameras stay as they are, in their own unit of length.
+    shows. A lens that bends is found with the first cameras, with the second where movers hide it from those, or by the
+    points where it bends little; then all begins anew with the pictures of a pinhole, or likewise with level pictures
+    where the shutter rolls (not looked for in windows). Known cameras stay as they are, in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -151,8 +151,11 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
-            points = adjust_on_points(result, flows, film.large(), stays, cameras.get("known_focal"), advance)
+            focal, straight = cameras.get("known_focal"), known.undistorted or known.intrinsics is not None
+            points = adjust_on_points(result, flows, film.large(), stays, focal, advance, may_bend=not straight)
         progress.say(points.message)
+        if points.result.bend is not None:
+            return _of_pinhole(_lens_of(points.result, film), film, config, progress)
         result, provenance = points.result, {"points": points.provenance}
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, stays, advance, device)
@@ -207,9 +210,13 @@ def _straightened(
     if config.points:
         with progress.stage("Lens", len(film.images) + POINT_ROUNDS + 2) as advance:
             bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance).result
+    return _of_pinhole(_lens_of(bent, film), film, config, progress)
+
+
+def _lens_of(bent: BundleResult, film: Film) -> Lens:
+    """The lens that was found with some cameras, at the working resolution."""
     assert bent.bend is not None
-    lens = Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at(film.size)
-    return _of_pinhole(lens, film, config, progress)
+    return Lens.central((bent.width, bent.height), bent.focal, *bent.bend).at(film.size)
 
 
 def _of_pinhole(lens: Lens, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:

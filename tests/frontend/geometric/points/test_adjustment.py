@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_m
 from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,21 @@ def test_a_known_focal_stays(plain: Any) -> None:
 def test_exact_cameras_are_left_alone_or_stay_exact(plain: Any) -> None:
     found = adjust_on_points(plain.solution(), plain.room.flows, plain.images)
     assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
+
+
+def test_a_lens_that_bends_a_little_is_found(make_film: Callable[..., Any]) -> None:
+    """Optical flow errs by more; and where the lens is straight, it stays so."""
+    film = make_film(count=8, speed=0.12, turn=0.06, grain=0.3)
+    focal, (height, width) = film.room.focal, film.images.shape[1:3]
+    lens = Lens.central((width, height), focal, -0.08, 0.0)
+    bent = np.stack([lens.distorted_picture(image, cv2.INTER_CUBIC) for image in film.images])
+    start = film.solution(film.shaken(0.004, 0.0005), focal=1.03 * focal)
+    found = adjust_on_points(start, film.room.flows, bent, may_bend=True).result
+    assert found.bend is not None
+    assert found.bend[0] == pytest.approx(-0.08, abs=0.02)
+    without = adjust_on_points(start, film.room.flows, bent).result
+    assert without.bend is None and abs(found.focal - focal) < 0.5 * abs(without.focal - focal)
+    assert adjust_on_points(start, film.room.flows, film.images, may_bend=True).result.bend is None
 
 
 @pytest.mark.parametrize("level", [0, 90], ids=["black", "grey"])
