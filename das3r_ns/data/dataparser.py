@@ -202,6 +202,11 @@ class Das3rVideoDataParser(DataParser):
             metadata["measured_depth"] = torch.from_numpy(stored)
         if estimate.light is not None:
             metadata["light"] = torch.from_numpy(estimate.light[frames])
+        if estimate.falloff is not None:
+            # The corner's distance from the centre in focals, which do not depend on the size of a picture.
+            focal = float(np.median(estimate.intrinsics[:, 0, 0]))
+            corner = (estimate.width**2 + estimate.height**2) ** 0.5 / (2 * focal)
+            metadata["falloff"] = (*estimate.falloff.tolist(), corner)
         cameras = _cameras(estimate, poses, frames, size)
         metadata["focal"] = float(cameras.fx.median()) * trained[0] / size[0]
         return DataparserOutputs(

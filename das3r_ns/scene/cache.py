@@ -2,8 +2,8 @@
 
 One entry is a folder named by its key::
 
-    scene.json       format, key, frame names, camera kind, lens and light (if any), provenance, speed of the video
-                     and its size
+    scene.json       format, key, frame names, camera kind, lens, light and falloff (if any), provenance, speed of the
+                     video and its size
     estimate.npz     the arrays
     frames/          the frames at the working resolution, 00000.png, 00001.png, ...
     frames_full/     the frames at the size of the video, once something asked for them
@@ -199,6 +199,7 @@ def store_entry(
             **({"lens": estimate.lens.to_json()} if estimate.lens is not None else {}),
             **({"shutter": estimate.shutter.to_json()} if estimate.shutter is not None else {}),
             **({"light": estimate.light.tolist()} if estimate.light is not None else {}),
+            **({"falloff": estimate.falloff.tolist()} if estimate.falloff is not None else {}),
         }
         (temporary / SCENE).write_text(json.dumps(scene, indent=1, default=float), encoding="utf-8")
         if not _is_good(target, key):  # else another process was quicker, with the same result
@@ -229,6 +230,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
             shutter=Shutter.from_json(scene["shutter"]) if "shutter" in scene else None,
             light=np.array(scene["light"], dtype=np.float64) if "light" in scene else None,
+            falloff=np.array(scene["falloff"], dtype=np.float64) if "falloff" in scene else None,
             fixed=fixed,
             **arrays,
         )

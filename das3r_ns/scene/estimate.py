@@ -59,6 +59,9 @@ class SceneEstimate:
     one), whose rows were read one after the other; None = they are the same."""
     light: Float[np.ndarray, "N 3"] | None = None
     """Logarithm of the gain of each frame's colours against the middle of the clip, float64; None = steady light."""
+    falloff: Float[np.ndarray, " 2"] | None = None
+    """How the lens darkens its picture: a0 s + a1 s^2 is the logarithm of what it leaves, s the squared distance from
+    the centre of the pictures that this is about, in half diagonals, float64; None = it does not."""
     fixed: Bool[np.ndarray, "H W"] | None = None
     """Which pixels show what is fixed to the camera (a bonnet, a logo): neither static nor moving, and no part of the
     scene; None = none do."""
@@ -78,6 +81,8 @@ class SceneEstimate:
                 raise ValueError(f"SceneEstimate.{name} has shape {getattr(self, name).shape}, expected {shape}")
         if self.light is not None and self.light.shape != (n, 3):
             raise ValueError(f"SceneEstimate.light has shape {self.light.shape}, expected {(n, 3)}")
+        if self.falloff is not None and self.falloff.shape != (2,):
+            raise ValueError(f"SceneEstimate.falloff has shape {self.falloff.shape}, expected (2,)")
         if self.shutter is not None and len(self.shutter.motion) != n:
             raise ValueError(f"SceneEstimate.shutter knows the motion of {len(self.shutter.motion)} frames, not of {n}")
         if self.fixed is not None and self.fixed.shape != (h, w):

@@ -60,8 +60,9 @@ class Das3rModelConfig(SplatfactoModelConfig):
     refine_static_weight_from: int = 1000
     """Step from which refine_static_weight acts: a residual means nothing before the picture is good."""
     learn_light: bool = True
-    """Learn a gain and an offset of the colours for every frame, where the front end found that the light changes. The
-    scene has the middle light of the video; clean plates have that of their frames."""
+    """Learn a gain and an offset of the colours for every frame, where the front end found that the light changes, and
+    take off how the lens darkens its corners, where it found that. The scene has the middle light of the video and no
+    dark corners; clean plates have those of their frames."""
     camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3"))
     """Refinement of the camera poses."""
     camera_prior_weight: float = 1e-2

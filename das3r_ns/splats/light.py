@@ -1,4 +1,5 @@
-"""Gain and offset of every training frame, where the light of the video changes: one scene then explains them all."""
+"""Gain and offset of every training frame, where the light of the video changes, and the darkening of its lens towards
+the corners, where there is one: one scene then explains all frames."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from torch import Tensor, nn
 
 
@@ -15,21 +17,56 @@ class FrameLight(nn.Module):
 
     The scene has the middle light of the clip, which the viewer, the renders and the exported splats show. Both parts
     are learned with the scene, from static pixels only, for the loss knows no others; the gains start from what the
-    front end has measured.
+    front end has measured. Nothing makes the gains of frames that follow each other alike: a lamp may flicker, and what
+    a frame shows tells its gain many times over.
+
+    The lens leaves exp(a0 s + a1 s^2) of the light, s the squared distance from the centre in half diagonals. That
+    stays as it was measured: learned, it would drift to what the first colours of the scene have of it.
 
     Args:
-        log_gain: Measured logarithm of the gain of each training frame.
-        frames: Number of each training frame in the video, ascending; 0, 1, 2, ... if None.
+        log_gain: Measured logarithm of the gain of each training frame; None = steady light, and nothing to learn.
+        frames: Number of each training frame in the video, ascending.
+        falloff: Measured a0, a1, and half the diagonal of the picture in focals; None = the lens darkens nothing.
     """
 
     measured: Float[Tensor, "N 3"]
 
-    def __init__(self, log_gain: Float[Tensor, "N 3"], frames: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        log_gain: Float[Tensor, "N 3"] | None,
+        frames: Sequence[int],
+        falloff: tuple[float, float, float] | None = None,
+    ) -> None:
         super().__init__()
+        self.frames = list(frames)
+        self.changes = log_gain is not None
+        log_gain = torch.zeros(len(self.frames), 3) if log_gain is None else log_gain
         self.register_buffer("measured", log_gain.float())
-        self.log_gain = nn.Parameter(torch.zeros(len(log_gain), 3))
-        self.offset = nn.Parameter(torch.zeros(len(log_gain), 3))
-        self.frames = list(range(len(log_gain)) if frames is None else frames)
+        self.log_gain = nn.Parameter(torch.zeros(len(log_gain), 3), requires_grad=self.changes)
+        self.offset = nn.Parameter(torch.zeros(len(log_gain), 3), requires_grad=self.changes)
+        self.falloff = falloff
+
+    def learned(self) -> list[nn.Parameter]:
+        """What training changes."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def through_lens(self, rgb: Float[Tensor, "H W 3"], camera: Cameras) -> Float[Tensor, "H W 3"]:
+        """The colours as the lens leaves them.
+
+        Args:
+            rgb: The picture of the camera, at any size.
+            camera: One pinhole camera of any size and centre.
+        """
+        if self.falloff is None:
+            return rgb
+        height, width = rgb.shape[:2]
+        columns = (torch.arange(width, device=rgb.device) + 0.5) / width * camera.width.flatten()[0]
+        rows = (torch.arange(height, device=rgb.device) + 0.5) / height * camera.height.flatten()[0]
+        x = (columns - camera.cx.flatten()[0]) / camera.fx.flatten()[0]
+        y = (rows - camera.cy.flatten()[0]) / camera.fy.flatten()[0]
+        first, second, corner = self.falloff
+        square = ((x**2)[None] + (y**2)[:, None])[..., None] / corner**2
+        return rgb * torch.exp(square * (first + square * second))
 
     def forward(self, rgb: Float[Tensor, "H W 3"], index: int) -> Float[Tensor, "H W 3"]:
         """The colours in the light of the training frame of this index."""

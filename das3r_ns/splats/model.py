@@ -98,8 +98,9 @@ class Das3rModel(SplatfactoModel):
         if config.use_bilateral_grid:
             x, y, w = config.grid_shape
             self.bil_grids = BilateralGrid(num=self.num_train_data, grid_X=x, grid_Y=y, grid_W=w)
-        light = metadata.get("light") if config.learn_light else None
-        self.light = None if light is None else FrameLight(light, metadata["frame_indices"].tolist())
+        light, falloff = metadata.get("light"), metadata.get("falloff")
+        learned = config.learn_light and not (light is None and falloff is None)
+        self.light = FrameLight(light, metadata["frame_indices"].tolist(), falloff) if learned else None
         self.enlarged: float = metadata.get("enlarged", 1.0)
         self.strategy = self.build_strategy()
         self.scene_scale = scene_scale(gaussians["means"])
@@ -175,14 +176,15 @@ class Das3rModel(SplatfactoModel):
     def get_param_groups(self) -> dict[str, list[nn.Parameter]]:
         """Splatfacto's groups, and ``light`` where it changes."""
         groups = super().get_param_groups()
-        return groups if self.light is None else groups | {"light": list(self.light.parameters())}
+        return groups | {"light": self.light.learned()} if self.light is not None and self.light.changes else groups
 
     def in_light_of_frame(self, rgb: Float[Tensor, "H W 3"], camera: Cameras) -> Float[Tensor, "H W 3"]:
-        """The colours in the light of the frame that the metadata name, if any: a training frame by its index
-        (``cam_idx``), any other by its number in the video (``frame``)."""
+        """The colours in the light of the frame that the metadata name, if any, and through its lens: a training frame
+        by its index (``cam_idx``), any other by its number in the video (``frame``)."""
         metadata = camera.metadata or {}
         if self.light is None or not metadata.keys() & {"cam_idx", "frame"}:
             return rgb
+        rgb = self.light.through_lens(rgb, camera)
         if "cam_idx" in metadata:
             return self.light(rgb, metadata["cam_idx"])
         return self.light.at_frame(rgb, metadata["frame"])
@@ -383,7 +385,7 @@ class Das3rModel(SplatfactoModel):
             losses["scale_reg"] = 0.1 * (ratio - config.max_gauss_ratio).mean()
         if config.use_bilateral_grid:
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
-        if self.light is not None:
+        if self.light is not None and self.light.changes:
             losses["light_prior"] = self.light.prior()
         if config.camera_prior_weight > 0 and self.camera_optimizer.config.mode != "off":
             correction = self.camera_optimizer.pose_adjustment[batch["image_idx"]]

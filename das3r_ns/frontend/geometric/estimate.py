@@ -18,6 +18,7 @@ from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.case import Case
 from das3r_ns.frontend.geometric.decision import decide
 from das3r_ns.frontend.geometric.dense_depth import dense_depth
+from das3r_ns.frontend.geometric.falloff import falloff_message, lens_falloff
 from das3r_ns.frontend.geometric.film import Film, FullSize
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.level import close_in_time, shutter_of
@@ -39,7 +40,7 @@ from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
-from das3r_ns.scene.shutter import rolling_message
+from das3r_ns.scene.shutter import Shutter, rolling_message
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +73,8 @@ def estimate(
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
     shows. A lens that bends is found with the first cameras, with the second where movers hide it from those, or by the
     points where it bends little; then all begins anew with the pictures of a pinhole, or likewise with level pictures
-    where the shutter rolls (not looked for in windows). Known cameras stay as they are, in their own unit of length.
+    where the shutter rolls (not looked for in windows), or with both, the lens first. Known cameras stay as they are, in
+    their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -109,7 +111,7 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
     with progress.stage("Optical flow", len(pairs)) as advance:
         flows = dis_flow(flow_images, pairs, advance)
     flow_size = (flows.width, flows.height)
-    light = frame_light(flow_images, flows)
+    light, falloff = frame_light(flow_images, flows), lens_falloff(flow_images, flows)
     if light is not None:
         progress.say(described(light))
         images, flow_images = evenly_lit(images, light), evenly_lit(flow_images, light)
@@ -160,7 +162,7 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
     with progress.stage("Depth", 2 * count) as advance:
         depth, confidence = dense_depth(flows, result, images, stays, advance, device)
     intrinsics = geo.resize_intrinsics(result.frame_intrinsics, flow_size, (width, height))
-    for message in result.messages:
+    for message in [*result.messages, *([] if falloff is None else [falloff_message(falloff)])]:
         progress.say(message)
     scene = SceneEstimate(
         frame_names=film.names,
@@ -171,6 +173,7 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
         dynamic_probability=dynamic,
         camera_kind=result.camera_kind,
         light=light,
+        falloff=falloff,
         provenance={
             "flow_residual": result.residual,
             "focal_std": result.focal_std,
@@ -207,10 +210,16 @@ def _straightened(
         config: Settings of the front end.
         progress: Where to report.
     """
-    if config.points:
+    if config.points and bent.readout is None:  # points are those of a global shutter
         with progress.stage("Lens", len(film.images) + POINT_ROUNDS + 2) as advance:
             bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance).result
-    return _of_pinhole(_lens_of(bent, film), film, config, progress)
+    lens = _lens_of(bent, film)
+    # Level pictures of a lens that nobody knew are not quite level: a row of its video is none of a pinhole's.
+    film = film.filmed or film
+    if bent.readout is None:
+        return _of_pinhole(lens, film, config, progress)
+    rolled = replace(shutter_of(bent, film.known.times), view=lens.view)
+    return replace(_of_level(rolled, film.straight(lens), config, progress), lens=lens)
 
 
 def _lens_of(bent: BundleResult, film: Film) -> Lens:
@@ -235,10 +244,16 @@ def _levelled(rolled: BundleResult, film: Film, config: FrontEndConfig, progress
         config: Settings of the front end.
         progress: Where to report.
     """
-    shutter = shutter_of(rolled, film.known.times)
+    return _of_level(shutter_of(rolled, film.known.times), film, config, progress)
+
+
+def _of_level(shutter: Shutter, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+    """The estimate of level pictures; of those of pinhole pictures, where a lens is found in them."""
     progress.say(rolling_message(shutter, found=film.known.readout is None))
     level = film.level(shutter)
-    scene = estimate(level.images, level.names, config, progress, level.known, level.full_size)
+    scene = _estimate_at_once(level, config, progress)
+    if scene.lens is not None:
+        return scene  # of the film as it was taken, with a shutter of its own
     return replace(scene, shutter=shutter, fixed=level.known.fixed)
 
 

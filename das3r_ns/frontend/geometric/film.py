@@ -31,6 +31,8 @@ class Film:
     """What the user knows of them."""
     full_size: FullSize | None = None
     """Gives the same frames at the size of the video; None = ``images`` have it."""
+    filmed: Film | None = None
+    """What level pictures were made of."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -77,4 +79,4 @@ class Film:
                 yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
 
         images = levelled(shutter, self.images, cv2.INTER_CUBIC)
-        return Film(images, self.names, known_of_level(self.known, shutter), large)
+        return Film(images, self.names, known_of_level(self.known, shutter), large, filmed=self)

@@ -32,6 +32,14 @@ def test_gains_are_measured(demo_video, gains: np.ndarray) -> None:
     assert "1.2" in described(light)
 
 
+def test_a_lamp_that_flickers_is_not_smoothed(demo_video) -> None:
+    flicker = np.where(np.arange(len(demo_video.images)) % 2, 0.12, -0.12)[:, None] * np.ones(3)
+    images = relit(demo_video.images, flicker)
+    light = frame_light(images, dis_flow(images, strided_pairs(len(images), STRIDES)))
+    assert light is not None
+    np.testing.assert_allclose(np.diff(light, axis=0), np.diff(flicker, axis=0), atol=0.02)
+
+
 def test_steady_light_is_none(demo_video) -> None:
     images = demo_video.images
     assert frame_light(images, dis_flow(images, strided_pairs(len(images), STRIDES))) is None

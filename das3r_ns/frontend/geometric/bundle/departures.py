@@ -2,7 +2,8 @@
 shared pinhole holds, and asking what for.
 
 A solution with a focal for every frame, with a bent lens or a read-out always explains the flow better than one
-without. It is taken where it explains much more, where what it finds is large, and where the flow says how large. Where
+without. It is taken where it explains much more, where what it finds is large, and where the flow says how large; a
+lens that bends and a shutter that rolls together, where the second explains as much of what the first one leaves. Where
 it cannot tell (a slow zoom from driving ahead, a bend from turning on the spot, a read-out from a path without shakes)
 the shared straight camera with a global shutter stays.
 """
@@ -67,7 +68,7 @@ def departing(
     Args:
         samples: The flow, its focal unknown, without zoom and bend.
         state: Solution with one shared focal and a straight lens; it may lie far off, so other starts are tried too.
-        kinds: What may be let go of, one at a time.
+        kinds: What may be let go of: one of them, or bend and read-out together.
         smallest: How large it must be.
 
     Returns:
@@ -84,14 +85,34 @@ def departing(
         freed = replace(samples, zooms=kind == "zooms", bends=kind == "bends", rolls=kind == "rolls")
         solver = Solver(freed)
         trial, _, after = solver.optimise(state, robust, TERMS, STEPS)
-        if after > (1.0 - PROMISING) * cost or size(freed, trial) < least(freed, smallest) / 2:
+        if after > (1.0 - PROMISING) * cost or _size(freed, trial, kind) < _least(kind, smallest) / 2:
             continue
         for start in [trial, *(_solutions(freed) if freed.zooms and best is None else ())]:
             found, _, scale = anneal(solver, start, ((3.0, 1.5, 12), (2.5, 1.0, 12)), TERMS)
             reached = _cost(solver, found)
             if reached < min(best_cost, worth) and is_sure(solver, found, scale, smallest):
                 best, best_cost = (freed, found), reached
-    return best
+    both = set(kinds) >= {"bends", "rolls"} and best is not None and not best[0].zooms
+    return (_bends_and_rolls(*best, best_cost, smallest) or best) if both and best is not None else best
+
+
+def _bends_and_rolls(samples: Samples, state: State, cost: float, smallest: float) -> tuple[Samples, State] | None:
+    """Both departures, where one was found: each alone takes a part of the other for its own.
+
+    Args:
+        samples: With one of them free.
+        state: Their solution.
+        cost: Its cost.
+        smallest: How large the other must be.
+
+    Returns:
+        None where one is to stay alone.
+    """
+    worth = 1.0 - (TAKEN if samples.rolls else TAKEN_BY_READOUT)
+    samples = replace(samples, bends=True, rolls=True)
+    solver = Solver(samples)
+    found, _, scale = anneal(solver, state, ((2.5, 1.0, STEPS), (2.5, 1.0, STEPS)), TERMS)
+    return (samples, found) if _cost(solver, found) < worth * cost and is_sure(solver, found, scale, smallest) else None
 
 
 def _cost(solver: Solver, state: State) -> float:
@@ -106,35 +127,40 @@ def _solutions(samples: Samples) -> list[State]:
     return [grow(samples, seed, turned) for seed in seeds[:SEEDS]]
 
 
-def least(samples: Samples, smallest: float) -> float:
+def _least(kind: Departure, smallest: float) -> float:
     """How large the departure must be."""
-    return SMALLEST_READOUT if samples.rolls else smallest
+    return SMALLEST_READOUT if kind == "rolls" else smallest
 
 
-def size(samples: Samples, state: State) -> float:
-    """Range of log focal over the video, log growth of the picture's corner, or read-out, whichever is free."""
-    if state.optics is None:
+def _size(samples: Samples, state: State, kind: Departure) -> float:
+    """Range of log focal over the video, log growth of the picture's corner, or read-out."""
+    optics = state.optics
+    if optics is None:
         return 0.0
-    if samples.rolls:
-        return abs(state.optics.readout)
-    return float(np.ptp(state.optics.zoom)) if samples.zooms else abs(float(_corner(samples) @ state.optics.bend))
+    sizes = {"rolls": optics.readout, "zooms": np.ptp(optics.zoom), "bends": _corner(samples) @ optics.bend}
+    return abs(float(sizes[kind]))
 
 
 def is_sure(solver: Solver, state: State, robust: Robust, smallest: float = SMALLEST) -> bool:
-    """Whether the departure is large, and large against its own standard error."""
+    """Whether every departure is large, and large against its own standard error."""
     samples, optics = solver.samples, state.optics
     if optics is None:
         return False
-    error = optics_error(solver, state, robust, _direction(samples, optics))
-    return size(samples, state) > max(least(samples, smallest), SURE * error)
+
+    def sure(kind: Departure) -> bool:
+        error = optics_error(solver, state, robust, _direction(samples, optics, kind))
+        return _size(samples, state, kind) > max(_least(kind, smallest), SURE * error)
+
+    kinds: tuple[Departure, ...] = ("zooms", "bends", "rolls")
+    return all(sure(kind) for kind in kinds if getattr(samples, kind))
 
 
-def _direction(samples: Samples, optics: Optics) -> Float[np.ndarray, " O"]:
-    """What :func:`size` adds up of the unknowns of the optics."""
+def _direction(samples: Samples, optics: Optics, kind: Departure) -> Float[np.ndarray, " O"]:
+    """What :func:`_size` adds up of the unknowns of the optics."""
     out = np.zeros(samples.num_frames + SHARED)
-    if samples.rolls:
+    if kind == "rolls":
         out[-1] = 1.0
-    elif samples.zooms:
+    elif kind == "zooms":
         out[optics.zoom.argmax()], out[optics.zoom.argmin()] = 1.0, -1.0
     else:
         out[-SHARED:-1] = _corner(samples)

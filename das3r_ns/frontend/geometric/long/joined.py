@@ -45,6 +45,8 @@ class Joined:
     """Of each window."""
     lit: bool = False
     """Whether the light changes in any."""
+    falloffs: list[Float[np.ndarray, " 2"]] = field(default_factory=list)
+    """Of the windows where the lens is seen to darken its picture."""
     records: list[dict[str, Any]] = field(default_factory=list)
     """Provenance of each window."""
 
@@ -104,6 +106,8 @@ class Joined:
         self.windows.append(frames)
         self.kinds.append(scene.camera_kind)
         self.lit |= scene.light is not None
+        if scene.falloff is not None:
+            self.falloffs.append(scene.falloff)
         self.records.append(scene.provenance)
         return message
 
@@ -176,5 +180,6 @@ class Joined:
             dynamic_probability=dynamic,
             camera_kind=self.camera_kind,
             light=self.light - np.median(self.light, axis=0) if self.lit else None,
+            falloff=np.mean(self.falloffs, axis=0) if 2 * len(self.falloffs) > len(self.windows) else None,
             provenance=joined_records(self.windows, self.records),
         )
