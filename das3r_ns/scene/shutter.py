@@ -6,7 +6,8 @@ of the middle row sees it, whose pose is the frame's: what a row shows in the di
     R(s) (x, y, 1) + t(s),        s = r y / (2 v)
 
 with r the read-out as a share of the frame time, v half the height of the picture at distance 1, and R and t what the
-camera does in s frame times. What t does to a point depends on its depth; here all are as far as the middle of what the
+camera does in s frame times. Where the picture is the pinhole picture of a lens, s goes by the row that the lens bends
+the direction to. What t does to a point depends on its depth; here all are as far as the middle of what the
 frame shows, so the picture is exact there, and everywhere where the camera only turns, which it is mostly a shake that
 bends pictures.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 
 ROUNDS = 5
 """How often the row is looked up that shows a direction; each round is ten times as exact."""
@@ -37,6 +39,8 @@ class Shutter:
     motion: Float[np.ndarray, "N 2 6"]
     """Of each frame: the motion after s frame times, from the camera of that row to that of the middle one, is
     exp(s a + s^2 b) with a and b tangents (translation over the depth of the middle, then rotation vector)."""
+    lens: Lens | None = None
+    """Of the video, whose rows are read; None = they are those of the pictures."""
 
     @property
     def largest_turn(self) -> float:
@@ -58,7 +62,7 @@ class Shutter:
 
     def to_level(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
         """Direction in the level picture of what a frame of the video shows in ``directions`` (x, y, 1)."""
-        turn, shift = self._motion(directions[..., 1], frame)
+        turn, shift = self._motion(directions, frame)
         return _turned(directions, turn, shift)
 
     def to_filmed(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
@@ -94,7 +98,8 @@ class Shutter:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that :meth:`from_json` makes the same shutter of."""
-        return {"readout": self.readout, "view": list(self.view), "motion": self.motion.tolist()}
+        lens = {} if self.lens is None else {"lens": self.lens.to_json()}
+        return {"readout": self.readout, "view": list(self.view), "motion": self.motion.tolist(), **lens}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Shutter:
@@ -105,13 +110,18 @@ class Shutter:
         """
         x, y = values["view"]
         motion = np.array(values["motion"], dtype=np.float64).reshape(-1, 2, 6)
-        return cls(float(values["readout"]), (float(x), float(y)), motion)
+        lens = Lens.from_json(values["lens"]) if "lens" in values else None
+        return cls(float(values["readout"]), (float(x), float(y)), motion, lens)
 
     def _motion(
-        self, heights: Float[np.ndarray, "*n"], frame: int
+        self, directions: Float[np.ndarray, "*n 2"], frame: int
     ) -> tuple[Float[np.ndarray, "*n 3"], Float[np.ndarray, "*n 3"]]:
-        """Rotation vector and translation of the rows at y."""
-        s = (self.readout * heights / (2 * self.view[1]))[..., None]
+        """Rotation vector and translation of the rows that show ``directions``."""
+        if self.lens is None:
+            rows = directions[..., 1:] / (2 * self.view[1])
+        else:  # far outside of the picture the polynomial of a lens turns back
+            rows = np.clip(self.lens.distort(directions)[..., 1:] / self.lens.size[1] - 0.5, -0.6, 0.6)
+        s = self.readout * rows
         moved = s * self.motion[frame, 0] + s**2 * self.motion[frame, 1]
         return moved[..., 3:], moved[..., :3]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.lens import Lens
 from das3r_ns.scene.shutter import Shutter, rolling_message
 
 
@@ -49,6 +52,22 @@ def test_json_makes_the_same_shutter(shutter: Shutter) -> None:
     again = Shutter.from_json(shutter.to_json())
     assert (again.readout, again.view) == (shutter.readout, shutter.view)
     np.testing.assert_array_equal(again.motion, shutter.motion)
+
+
+def test_the_rows_of_a_lens_are_those_of_its_video(shutter: Shutter) -> None:
+    lens = Lens.central((200, 120), 200.0, -0.4)
+    rolled = replace(shutter, view=lens.view, lens=lens)
+    filmed = np.array([190.0, 110.0])
+    s = 0.8 * (110.0 / 120 - 0.5)
+    pose = geo.se3_exp(s * shutter.motion[1, 0] + s**2 * shutter.motion[1, 1])
+    x, y = lens.undistort(filmed)
+    moved = pose[:3, :3] @ [x, y, 1.0] + pose[:3, 3]
+    np.testing.assert_allclose(rolled.to_level(lens.undistort(filmed), 1), moved[:2] / moved[2], atol=1e-4)
+    directions = rolled.directions(lens.pinhole_size)
+    np.testing.assert_allclose(rolled.to_filmed(rolled.to_level(directions, 1), 1), directions, atol=1e-6)
+    again = Shutter.from_json(rolled.to_json())
+    assert again.lens == lens
+    np.testing.assert_array_equal(again.to_level(directions, 1), rolled.to_level(directions, 1))
 
 
 def test_says_how_long_it_takes(shutter: Shutter) -> None:

@@ -88,8 +88,12 @@ def estimate(
         The scene estimate at the resolution of ``images``, or of their pinhole pictures where it has a lens; its
         messages say what the camera did.
     """
-    film = Film(images, names, known or Known(), full_size)
-    if len(images) <= AT_ONCE:
+    return _estimate(Film(images, names, known or Known(), full_size), config, progress)
+
+
+def _estimate(film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
+    """:func:`estimate` of a film of any length."""
+    if len(film.images) <= AT_ONCE:
         return _estimate_at_once(film, config, progress)
     film = replace(film, known=replace(film.known, readout=0.0))
     try:
@@ -218,8 +222,8 @@ def _straightened(
     film = film.filmed or film
     if bent.readout is None:
         return _of_pinhole(lens, film, config, progress)
-    rolled = replace(shutter_of(bent, film.known.times), view=lens.view)
-    return replace(_of_level(rolled, film.straight(lens), config, progress), lens=lens)
+    shutter = replace(shutter_of(bent, film.known.times), view=lens.view)
+    return replace(_of_level(shutter, film.straight(lens), config, progress), lens=lens)
 
 
 def _lens_of(bent: BundleResult, film: Film) -> Lens:
@@ -230,9 +234,7 @@ def _lens_of(bent: BundleResult, film: Film) -> Lens:
 
 def _of_pinhole(lens: Lens, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
     """The estimate of the pinhole pictures of a lens at the working resolution."""
-    straight = film.straight(lens)
-    scene = estimate(straight.images, straight.names, config, progress, straight.known, straight.full_size)
-    return replace(scene, lens=lens)
+    return replace(_estimate(film.straight(lens), config, progress), lens=lens)
 
 
 def _levelled(rolled: BundleResult, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
@@ -249,6 +251,7 @@ def _levelled(rolled: BundleResult, film: Film, config: FrontEndConfig, progress
 
 def _of_level(shutter: Shutter, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
     """The estimate of level pictures; of those of pinhole pictures, where a lens is found in them."""
+    shutter = replace(shutter, lens=film.lens)
     progress.say(rolling_message(shutter, found=film.known.readout is None))
     level = film.level(shutter)
     scene = _estimate_at_once(level, config, progress)

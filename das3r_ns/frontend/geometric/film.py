@@ -33,6 +33,8 @@ class Film:
     """Gives the same frames at the size of the video; None = ``images`` have it."""
     filmed: Film | None = None
     """What level pictures were made of."""
+    lens: Lens | None = None
+    """Of which these are the pinhole pictures; None = of the video, as far as is known here."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -69,7 +71,7 @@ class Film:
         if fixed is not None:
             fixed = lens.undistorted_picture(fixed.astype(np.float32)) >= 0.5
         known = replace(self.known, masks=masks, fixed=fixed, size=lens.pinhole_size, undistorted=True)
-        return Film(lens.undistorted(self.images, cv2.INTER_CUBIC), self.names, known, large)
+        return Film(lens.undistorted(self.images, cv2.INTER_CUBIC), self.names, known, large, lens=lens)
 
     def level(self, shutter: Shutter) -> Film:
         """The pictures that a global shutter would have taken."""
