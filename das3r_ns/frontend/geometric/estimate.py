@@ -21,7 +21,7 @@ from das3r_ns.frontend.geometric.dense_depth import dense_depth
 from das3r_ns.frontend.geometric.falloff import falloff_message, lens_falloff
 from das3r_ns.frontend.geometric.film import Film, FullSize
 from das3r_ns.frontend.geometric.flow import dis_flow
-from das3r_ns.frontend.geometric.level import close_in_time, shutter_of
+from das3r_ns.frontend.geometric.level import BLURRED, close_in_time, near_bend, near_message, shutter_of
 from das3r_ns.frontend.geometric.light import described, evenly_lit, frame_light
 from das3r_ns.frontend.geometric.long.windows import Bends, estimate_in_windows
 from das3r_ns.frontend.geometric.motion import RigidPrediction, motion_evidence
@@ -257,6 +257,9 @@ def _of_level(shutter: Shutter, film: Film, config: FrontEndConfig, progress: Pr
     scene = _estimate_at_once(level, config, progress)
     if scene.lens is not None:
         return scene  # of the film as it was taken, with a shutter of its own
+    bend = near_bend(shutter, scene)
+    if scene.camera_kind == "general" and bend > BLURRED:
+        progress.say(near_message(bend))
     return replace(scene, shutter=shutter, fixed=level.known.fixed)
 
 

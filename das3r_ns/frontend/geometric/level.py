@@ -11,7 +11,11 @@ from jaxtyping import Float
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.rolling import row_motion
 from das3r_ns.frontend.known.knowledge import Known
+from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.shutter import Shutter
+
+BLURRED = 1.0
+"""Pixels of bend left in what is near from which that is said."""
 
 CLOSE = 2.0
 """Frame times between frames that are used from which no rolling shutter is looked for: those far apart do not show how
@@ -44,6 +48,28 @@ def shutter_of(rolled: BundleResult, times: Float[np.ndarray, " N"] | None) -> S
 def levelled(shutter: Shutter, pictures: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
     """All frames made level."""
     return np.stack([shutter.level_picture(one, i, interpolation) for i, one in enumerate(pictures)])
+
+
+def near_bend(shutter: Shutter, scene: SceneEstimate) -> float:
+    """Pixels of the bend that near things keep in level pictures, which are made for the middle of what a frame shows.
+
+    Of the nearest twentieth of the picture at its upper or lower edge, in the frames where it is largest.
+
+    Args:
+        shutter: What the pictures were made level by.
+        scene: What was found in them.
+    """
+    near, middle = np.quantile(scene.depth.reshape(scene.num_frames, -1), [0.05, 0.5], axis=1)
+    moved = np.linalg.norm(shutter.motion[:, 0, :3], axis=1) * abs(shutter.readout) / 2
+    return float(np.quantile(moved * (middle / near - 1.0) * scene.intrinsics[:, 0, 0], 0.9))
+
+
+def near_message(pixels: float) -> str:
+    """What is said of it."""
+    return (
+        "The camera moves while a frame is read, and level pictures are exact at one depth: the nearest things keep up "
+        f"to {pixels:.1f} pixels of the bend at the upper and lower edge."
+    )
 
 
 def known_of_level(known: Known, shutter: Shutter) -> Known:
