@@ -73,8 +73,8 @@ def estimate(
     held back bear that out. With the cameras settled, stereo measures the depth of what stays, and what moves before it
     shows. A lens that bends is found with the first cameras, with the second where movers hide it from those, or by the
     points where it bends little; then all begins anew with the pictures of a pinhole, or likewise with level pictures
-    where the shutter rolls (not looked for in windows), or with both, the lens first. Known cameras stay as they are, in
-    their own unit of length.
+    where the shutter rolls (not looked for in windows), or with both, the lens first. Known cameras stay as they are,
+    in their own unit of length.
 
     Args:
         images: RGB frames at the working resolution, at least two.
@@ -157,7 +157,9 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
     provenance: dict[str, Any] = {}
     if config.points and result.camera_kind == "general" and known.c2w_cv is None:
         with progress.stage("Points", count + POINT_ROUNDS + 2) as advance:
-            focal, straight = cameras.get("known_focal"), known.undistorted or known.intrinsics is not None
+            # What is left of a rolling shutter in level pictures would pass for a slight bend.
+            straight = known.undistorted or known.intrinsics is not None or film.filmed is not None
+            focal = cameras.get("known_focal")
             points = adjust_on_points(result, flows, film.large(), stays, focal, advance, may_bend=not straight)
         progress.say(points.message)
         if points.result.bend is not None:
@@ -218,8 +220,6 @@ def _straightened(
         with progress.stage("Lens", len(film.images) + POINT_ROUNDS + 2) as advance:
             bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance).result
     lens = _lens_of(bent, film)
-    # Level pictures of a lens that nobody knew are not quite level: a row of its video is none of a pinhole's.
-    film = film.filmed or film
     if bent.readout is None:
         return _of_pinhole(lens, film, config, progress)
     shutter = replace(shutter_of(bent, film.known.times), view=lens.view)
@@ -234,7 +234,8 @@ def _lens_of(bent: BundleResult, film: Film) -> Lens:
 
 def _of_pinhole(lens: Lens, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
     """The estimate of the pinhole pictures of a lens at the working resolution."""
-    return replace(_estimate(film.straight(lens), config, progress), lens=lens)
+    # Level pictures of a lens that nobody knew are not quite level: a row of its video is none of a pinhole's.
+    return replace(_estimate((film.filmed or film).straight(lens), config, progress), lens=lens)
 
 
 def _levelled(rolled: BundleResult, film: Film, config: FrontEndConfig, progress: Progress) -> SceneEstimate:
