@@ -53,6 +53,8 @@ class Arguments:
     """Names of the sets to use; all that have true masks if none is named."""
     frames: int = 24
     """Frames of a film that are looked at: the first ones."""
+    long_side: int = 512
+    """Working resolution of the front end, longer side in pixels."""
     weights: Path | None = None
     """Of the head; None = those that came with das3r."""
     fresh: bool = False
@@ -71,7 +73,7 @@ class Film:
     @classmethod
     def of(cls, source: Path, part: str, arguments: Arguments) -> Film:
         """That of a folder of a set, made once."""
-        place = arguments.output_dir.resolve() / f"{source.name}-{part}-{arguments.frames}"
+        place = arguments.output_dir.resolve() / f"{source.name}-{part}-{arguments.frames}-{arguments.long_side}"
         kept = place / "case.pickle"
         if kept.is_file() and not arguments.fresh:
             return pickle.loads(kept.read_bytes())
@@ -80,7 +82,8 @@ class Film:
         link_files(pictures[: arguments.frames], place / "frames")
         cases: list[Case] = []
         with watched(lambda case, ruled: cases.append(case)):
-            scene = load_or_estimate(place, FrontEndConfig(front_end="geometric")).estimate
+            config = FrontEndConfig(front_end="geometric", long_side=arguments.long_side)
+            scene = load_or_estimate(place, config).estimate
         film = cls(scene, cases[-1])
         kept.write_bytes(pickle.dumps(film))
         return film
@@ -102,6 +105,7 @@ def measure(source: Path, arguments: Arguments) -> dict[str, Any]:
         row[name] = compare_masks(scene, truth, problems)
         if problems:
             raise SystemExit(" ".join(problems))
+    row["size"] = f"{film.scene.width}x{film.scene.height}"
     row |= {"frames": film.scene.num_frames, "stereo": film.case.look is not None}
     row["head_s"] = (seconds["head"] - seconds["rules"]) / film.scene.num_frames
     if truth.has("clean"):
@@ -132,17 +136,27 @@ def main(arguments: Arguments) -> None:
 
 def table(kept: dict[str, Any]) -> str:
     """All that was measured, as Markdown, and whether the head may be the default by it."""
-    titles = ("set", "frames", "J rules", "J head", "false alarms % rules", "head", "still film % rules", "head")
+    titles = (
+        "set",
+        "frames",
+        "size",
+        "J rules",
+        "J head",
+        "false alarms % rules",
+        "head",
+        "still film % rules",
+        "head",
+    )
     lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for name, row in sorted(kept.items()):
         cells = [f"{row[by]['J']:.3f}" for by in ("rules", "head")]
         cells += [f"{100 * row[by]['false_alarms']:.2f}" for by in ("rules", "head")]
         cells += [f"{100 * row[by]['still']:.2f}" if "still" in row[by] else "-" for by in ("rules", "head")]
-        lines.append(f"| {name} | {row['frames']} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {row['frames']} | {row['size']} | {' | '.join(cells)} |")
     mean = {key: {by: _mean(kept, by, key) for by in ("rules", "head")} for key in ("J", "false_alarms", "still")}
     cells = [f"**{mean['J'][by]:.3f}**" for by in ("rules", "head")]
     cells += [f"**{100 * mean[key][by]:.2f}**" for key in ("false_alarms", "still") for by in ("rules", "head")]
-    lines.append(f"| **mean** | | {' | '.join(cells)} |")
+    lines.append(f"| **mean** | | | {' | '.join(cells)} |")
     falls = {name: row["rules"]["J"] - row["head"]["J"] for name, row in kept.items()}
     worst = max(falls, key=lambda name: falls[name])
     better = mean["J"]["head"] > mean["J"]["rules"] and mean["still"]["head"] < mean["still"]["rules"]

@@ -15,7 +15,7 @@ def row(rules: float, head: float, still: tuple[float, float] | None = None) -> 
     figures = [{"J": j, "false_alarms": 0.01} for j in (rules, head)]
     for one, share in zip(figures, still or (), strict=False):
         one["still"] = share
-    return {"frames": 24, "head_s": 0.04, "rules": figures[0], "head": figures[1], **FROM}
+    return {"frames": 24, "size": "9x5", "head_s": 0.04, "rules": figures[0], "head": figures[1], **FROM}
 
 
 @pytest.fixture()
@@ -27,9 +27,9 @@ def masks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_rows_and_means(masks: ModuleType) -> None:
     text = masks.table({"b": row(0.5, 0.6), "a": row(0.7, 0.69, (0.02, 0.005))})
     assert text.startswith("Measured 2026-01-02. Commit: abc.")
-    assert text.index("| a | 24 | 0.700 | 0.690 | 1.00 | 1.00 | 2.00 | 0.50 |") < text.index("| b | 24 |")
-    assert "| b | 24 | 0.500 | 0.600 | 1.00 | 1.00 | - | - |" in text
-    assert "| **mean** | | **0.600** | **0.645** | **1.00** | **1.00** | **2.00** | **0.50** |" in text
+    assert text.index("| a | 24 | 9x5 | 0.700 | 0.690 | 1.00 | 1.00 | 2.00 | 0.50 |") < text.index("| b | 24 | 9x5 |")
+    assert "| b | 24 | 9x5 | 0.500 | 0.600 | 1.00 | 1.00 | - | - |" in text
+    assert "| **mean** | | | **0.600** | **0.645** | **1.00** | **1.00** | **2.00** | **0.50** |" in text
     assert "The head adds 0.040 CPU s a frame" in text
 
 
