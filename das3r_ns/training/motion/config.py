@@ -32,8 +32,11 @@ class MotionTrainingConfig:
     """Side of a piece, in pixels."""
     learning_rate: float = 2e-3
     """Of AdamW at its highest, after a hundred steps."""
-    jaccard: float = 0.5
-    """Weight of the soft Jaccard loss beside cross-entropy."""
+    jaccard: float = 0.0
+    """Weight of a soft Jaccard loss beside cross-entropy; it knows no caution."""
+    caution: float = 4.0
+    """Price of a static pixel that is called moving, against 1 for a moving one that is called static. Drawn clips are
+    harder than most films: at one price the head learns to mark whatever is in doubt."""
     colours: bool = True
     """Whether the head sees the colours of the picture."""
     held_out: float = 0.12
@@ -61,6 +64,8 @@ class MotionTrainingConfig:
             raise Das3rError(f"A share of {self.held_out:g} cannot be held out (--held-out): take 0.12.")
         if not 0.0 < self.learning_rate < 1.0:
             raise Das3rError(f"A learning rate of {self.learning_rate:g} cannot be (--learning-rate): take 2e-3.")
+        if not 0.0 < self.caution < 100.0:
+            raise Das3rError(f"A price of {self.caution:g} cannot be (--caution): take 4, or 1 for none.")
         if not 0.0 <= self.jaccard < 100.0:
             raise Das3rError(f"A weight of {self.jaccard:g} cannot be (--jaccard): take 0.5, or 0 for none.")
 

@@ -17,18 +17,20 @@ MODEST = 2e-3
 """Price of a squared correction: the rules stay where nothing speaks against them."""
 
 
-def loss_of(head: MotionHead, batch: Batch, jaccard: float) -> Tensor:
+def loss_of(head: MotionHead, batch: Batch, caution: float, jaccard: float) -> Tensor:
     """Cross-entropy, the soft Jaccard loss, and a price for corrections; a single number.
 
     Args:
         head: Gets the gradients.
         batch: Pieces with their truth.
+        caution: Price of a static pixel that is called moving, against 1.
         jaccard: Weight of the Jaccard loss.
     """
     correction = head(batch.maps, batch.relative, batch.context)
     logit = logit_of(batch.relative) + correction
-    entropy = functional.binary_cross_entropy_with_logits(logit, batch.truth)
-    index = soft_jaccard(torch.sigmoid(logit), batch.truth)
+    price = batch.truth + caution * (1.0 - batch.truth)
+    entropy = functional.binary_cross_entropy_with_logits(logit, batch.truth, price)
+    index = soft_jaccard(torch.sigmoid(logit), batch.truth) if jaccard else torch.ones(1)
     return entropy + jaccard * (1.0 - index).mean() + MODEST * correction.square().mean()
 
 

@@ -141,7 +141,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * config.learning_rate
         self.head.train()
-        loss = loss_of(self.head, batch, config.jaccard)
+        loss = loss_of(self.head, batch, config.caution, config.jaccard)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.head.parameters(), STEEPEST)

@@ -86,7 +86,14 @@ def test_a_head_that_sees_no_colours(config: MotionTrainingConfig, recorded: lis
 
 
 def test_refuses_what_cannot_be(config: MotionTrainingConfig, recorded: list[int], quiet: Progress) -> None:
-    for name, value in (("clips", 1), ("frames", 2), ("size", 40), ("held_out", 1.0), ("learning_rate", 0.0)):
+    for name, value in (
+        ("clips", 1),
+        ("frames", 2),
+        ("size", 40),
+        ("held_out", 1.0),
+        ("learning_rate", 0.0),
+        ("caution", 0.0),
+    ):
         with pytest.raises(Das3rError, match=f"--{name.replace('_', '-')}"):
             train_motion(dataclasses.replace(config, **{name: value}), quiet)
     config.output_dir.mkdir()
