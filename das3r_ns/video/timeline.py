@@ -66,9 +66,9 @@ class Timeline:
             if values.pop("version") != VERSION:
                 return None
             values.setdefault("damaged", [])  # older ones do not say
-            numbers = {name: tuple(map(int, values.pop(name))) for name in ("cuts", "strange", "damaged")}
+            cuts, strange, damaged = (tuple(map(int, values.pop(name))) for name in ("cuts", "strange", "damaged"))
             measures = {name: np.array(value, np.float32) for name, value in values.items()}
-            timeline = cls(**measures, **numbers)
+            timeline = cls(**measures, cuts=cuts, strange=strange, damaged=damaged)
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
         lengths = {value.shape for value in vars(timeline).values() if isinstance(value, np.ndarray)}

@@ -77,7 +77,7 @@ class VideoFile(Clip):
         complete = len(known) == len(packets)
         return _Probe(
             times=known if complete else [],
-            runs=_runs(packets, known) if complete else [],
+            runs=_runs([(time, is_key) for time, is_key in packets if time is not None], known) if complete else [],
             time_base=unit,
             num_frames=len(packets),
             fps=float(rate or 24),
