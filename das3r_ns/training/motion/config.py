@@ -37,6 +37,9 @@ class MotionTrainingConfig:
     caution: float = 4.0
     """Price of a static pixel that is called moving, against 1 for a moving one that is called static. Drawn clips are
     harder than most films: at one price the head learns to mark whatever is in doubt."""
+    strength: float = 0.5
+    """Share of the corrections that is written: drawn clips are not the films that the head is for. At last the figures
+    are those of the head that is written."""
     colours: bool = True
     """Whether the head sees the colours of the picture."""
     held_out: float = 0.12
@@ -64,6 +67,8 @@ class MotionTrainingConfig:
             raise Das3rError(f"A share of {self.held_out:g} cannot be held out (--held-out): take 0.12.")
         if not 0.0 < self.learning_rate < 1.0:
             raise Das3rError(f"A learning rate of {self.learning_rate:g} cannot be (--learning-rate): take 2e-3.")
+        if not 0.0 < self.strength <= 1.0:
+            raise Das3rError(f"A share of {self.strength:g} cannot be written (--strength): take 0.5, or 1 for all.")
         if not 0.0 < self.caution < 100.0:
             raise Das3rError(f"A price of {self.caution:g} cannot be (--caution): take 4, or 1 for none.")
         if not 0.0 <= self.jaccard < 100.0:
@@ -71,5 +76,5 @@ class MotionTrainingConfig:
 
     def decisive(self) -> dict[str, object]:
         """The settings that a resumed training must share: what is not among them changes no step."""
-        free = ("output_dir", "save_minutes")
+        free = ("output_dir", "save_minutes", "strength")
         return {name: value for name, value in vars(self).items() if name not in free}

@@ -102,7 +102,7 @@ class _Training:
         if state.step:
             self.progress.say(f"Goes on after {state.step} steps.")
         else:
-            self._measure()
+            self._measure(self.average)
         with self.progress.stage("Training the head", config.steps) as advance:
             for _ in range(state.step):
                 advance()
@@ -112,16 +112,21 @@ class _Training:
                     state.step += 1
                     advance()
                     if state.step % config.measure_every == 0 and state.step < config.steps:
-                        self._measure()
+                        self._measure(self.average)
                     if time.monotonic() - self.saved > 60.0 * config.save_minutes:
                         self._save()
             except KeyboardInterrupt:
                 self.progress.say("The state that was saved last is kept; the same command goes on from it.")
                 raise
-        figures = self._measure(every=1)
+        self._save()
+        written = copy.deepcopy(self.average)
+        with torch.no_grad():
+            for part in written.last.parameters():
+                part.mul_(config.strength)
+        figures = self._measure(written, every=1)
         self._save()
         target = config.output_dir / WEIGHTS
-        save_head(self.average.state_dict(), self._provenance(figures), target)
+        save_head(written.state_dict(), self._provenance(figures), target)
         return target
 
     def _batches(self) -> Iterator[Batch]:
@@ -158,13 +163,13 @@ class _Training:
             )
         return value
 
-    def _measure(self, every: int = SOME) -> dict[str, float]:
+    def _measure(self, head: MotionHead, every: int = SOME) -> dict[str, float]:
         state = self.state
-        found, rules = (evaluate(self.held_out, of, every) for of in (of_head(self.average), of_rules))
+        found, rules = (evaluate(self.held_out, of, every) for of in (of_head(head), of_rules))
         loss = float(np.mean(state.losses)) if state.losses else 0.0
         row = {"step": state.step, "loss": loss, **found.as_row("head"), **rules.as_row("rules")}
         state.losses = []
-        state.curves.append(row)
+        state.curves = [*(old for old in state.curves if old["step"] < state.step), row]
         write_json(self.config.output_dir / CURVES, state.curves)
         self.progress.say(
             f"Step {state.step}: loss {loss:.4f}, J {found.j:.3f} on held-out clips (rules {rules.j:.3f}), "
@@ -188,7 +193,7 @@ class _Training:
             "date": date.today().isoformat(),
             "front_end_version": FRONT_ENDS["geometric"].version,
             "packages": describe_machine()["packages"],
-            "settings": self.config.decisive(),
+            "settings": {**self.config.decisive(), "strength": self.config.strength},
             "recorded_by": sorted({record.commit for record in (*self.training, *self.held_out)}),
             "training_clips": len(self.training),
             "held_out_clips": len(self.held_out),

@@ -57,4 +57,6 @@ def config(tmp_path: Path) -> MotionTrainingConfig:
         learning_rate=1e-2,
         held_out=0.3,
         measure_every=15,
+        caution=1.0,
+        jaccard=0.5,
     )

@@ -30,7 +30,7 @@ def _curves(config: MotionTrainingConfig) -> list[dict[str, float]]:
 
 
 def test_learns_what_the_rules_miss(config: MotionTrainingConfig, recorded: list[int], quiet: Progress) -> None:
-    weights = train_motion(dataclasses.replace(config, steps=120), quiet)
+    weights = train_motion(dataclasses.replace(config, steps=120, strength=1.0), quiet)
     rows = _curves(config)
     assert [row["step"] for row in rows] == [0, 15, 30, 45, 60, 75, 90, 105, 120]
     assert rows[0]["head_j"] == rows[0]["rules_j"] == 0.0
@@ -77,6 +77,16 @@ def test_clips_that_are_missing_are_recorded_again(
     recorded.clear()
     train_motion(dataclasses.replace(config, seed=2), quiet)
     assert recorded == [2_000_005]
+
+
+def test_a_share_of_the_corrections_is_written(
+    config: MotionTrainingConfig, recorded: list[int], quiet: Progress
+) -> None:
+    half = load_head(train_motion(config, quiet)).state_dict()
+    again = load_head(train_motion(dataclasses.replace(config, strength=1.0), quiet)).state_dict()
+    for name, value in half.items():
+        assert torch.equal(again[name], 2 * value if name.startswith("last.") else value), name
+    assert _curves(config)[-1]["step"] == 40 and len(_curves(config)) == 4
 
 
 def test_a_head_that_sees_no_colours(config: MotionTrainingConfig, recorded: list[int], quiet: Progress) -> None:
