@@ -166,7 +166,8 @@ class _Training:
     def _measure(self, head: MotionHead, every: int = SOME) -> dict[str, float]:
         state = self.state
         found, rules = (evaluate(self.held_out, of, every) for of in (of_head(head), of_rules))
-        loss = float(np.mean(state.losses)) if state.losses else 0.0
+        before = next((old["loss"] for old in state.curves if old["step"] == state.step), 0.0)
+        loss = float(np.mean(state.losses)) if state.losses else before
         row = {"step": state.step, "loss": loss, **found.as_row("head"), **rules.as_row("rules")}
         state.losses = []
         state.curves = [*(old for old in state.curves if old["step"] < state.step), row]

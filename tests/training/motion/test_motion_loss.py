@@ -16,7 +16,7 @@ def _loss(relative: float, truth: float, caution: float, jaccard: float = 0.0) -
     shape = (2, 16, 16)
     maps = torch.rand(2, len(MAPS), 16, 16)
     batch = Batch(maps, torch.full(shape, relative), torch.rand(2, len(CONTEXT)), torch.full(shape, truth))
-    return float(loss_of(head, batch, caution, jaccard))
+    return loss_of(head, batch, caution, jaccard).item()
 
 
 def test_a_false_alarm_costs_as_much_more_as_one_is_cautious() -> None:

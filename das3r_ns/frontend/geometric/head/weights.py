@@ -96,6 +96,7 @@ def save_head(weights: Mapping[str, Tensor], provenance: Mapping[str, Any], path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata=metadata)
+        temporary.chmod(0o644)  # safetensors keeps other users out
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         raise Das3rError(f"The weights cannot be written to {path}: {error}.") from error
