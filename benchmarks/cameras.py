@@ -1,7 +1,6 @@
-"""Our own cameras beside COLMAP's: accuracy, time, and what the splats make of them.
+"""Our own cameras beside COLMAP's: accuracy and time. What the splats make of both is in methods.py.
 
-    python benchmarks/cameras.py --data SETS --clips CLIP [CLIP ...]            # the cameras, on every set and clip
-    python benchmarks/cameras.py --data SETS --clips CLIP [CLIP ...] --train    # held-out frames on both as well
+    python benchmarks/cameras.py --data SETS --clips CLIP [CLIP ...]
 
 SETS is a folder of sets in the layout that ``das3r demo`` writes, a CLIP one such set elsewhere. The figures go to
 benchmarks/results/cameras.json, with what they were measured on, and the table from there to docs/results.md. Every
@@ -14,7 +13,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import get_args
 
 import tyro
@@ -33,12 +31,12 @@ from das3r_ns.progress import Progress
 
 HERE = Path(__file__).parent
 MARK = "cameras"
-METHOD = "das3r-light"
+BASE = "das3r-light"
 TITLES: dict[Cameras, str] = {"own": "own", "colmap": "COLMAP"}
-KEPT = ("figures", "frames", "size", "camera_kind", "colmap", "seconds", "iterations", "failed")
+KEPT = ("figures", "frames", "size", "camera_kind", "colmap", "seconds", "failed")
 STAMP = ("front_end", "front_end_version", "date", "commit", "machine")
 Records = Mapping[str, Mapping[str, Record]]
-"""Set -> ``own`` and ``colmap`` (the front end), ``own/das3r-light`` and ``colmap/das3r-light`` (held-out frames)."""
+"""Set -> ``own`` and ``colmap``."""
 
 
 @dataclass
@@ -53,12 +51,8 @@ class Arguments:
     """Names of those to measure; all if none is named."""
     cameras: tuple[Cameras, ...] = get_args(Cameras)
     """Whose cameras to measure. COLMAP's need our own first, for the masks."""
-    train: bool = False
-    """Also train das3r-light on both, where COLMAP registers every frame, and measure held-out frames."""
-    max_num_iterations: int | None = None
-    """Steps of every training; those of das3r-light if not given."""
     workspace: Path = Path("results/cameras")
-    """Folder for links to the sets, the front end's results, logs and trained runs."""
+    """Folder for links to the sets, the front end's results and logs."""
     results: Path = HERE / "results" / "cameras.json"
     """File for the figures; what it holds of other sets stays."""
     output: Path = HERE.parent / "docs" / "results.md"
@@ -94,19 +88,12 @@ def measure(arguments: Arguments, sets: Path, names: list[str]) -> dict[str, dic
     """Everything asked for, set after set within each kind of cameras, ours first."""
     records: dict[str, dict[str, Record]] = {name: {} for name in names}
     for cameras in sorted(arguments.cameras, key=get_args(Cameras).index):
-        for name, of_set in _bench(arguments, sets, cameras, names, train=False).items():
+        for name, of_set in _bench(arguments, sets, cameras, names).items():
             records[name][cameras] = of_set[FRONT_END]
-    if arguments.train:
-        registered = [name for name in names if all_registered(records[name].get("colmap", {}))]
-        for cameras in arguments.cameras if registered else ():
-            for name, of_set in _bench(arguments, sets, cameras, registered, train=True).items():
-                records[name][f"{cameras}/{METHOD}"] = of_set[METHOD]
     return records
 
 
-def _bench(
-    arguments: Arguments, sets: Path, cameras: Cameras, names: list[str], train: bool
-) -> dict[str, dict[str, Record]]:
+def _bench(arguments: Arguments, sets: Path, cameras: Cameras, names: list[str]) -> dict[str, dict[str, Record]]:
     # A new version of the front end measures anew; both kinds of cameras share the front end's cache.
     version = arguments.workspace.resolve() / f"geometric-{FRONT_ENDS['geometric'].version}"
     (version / "videos").mkdir(parents=True, exist_ok=True)
@@ -118,11 +105,9 @@ def _bench(
         "folder",
         sets,
         output,
-        methods=(METHOD,) if train else (),
         sequences=tuple(names),
-        front_end_only=not train,
-        max_iterations=arguments.max_num_iterations,
-        base=METHOD,
+        front_end_only=True,
+        base=BASE,
         fresh=arguments.fresh,
         front_end=FrontEndConfig(front_end="geometric", long_side=0, cameras=cameras),
     )
@@ -150,16 +135,16 @@ def text(records: Records) -> str:
     """The table, under what it was measured on."""
     rows = [_row(name, of_set, cameras) for name, of_set in records.items() for cameras in TITLES if cameras in of_set]
     columns = ["set", "frames", "cameras", "registered", "ATE %", "RPE, degrees", "focal error %", "J", "s"]
-    shown = table([*columns, "psnr_static", "SSIM", "steps"], rows)
+    shown = table(columns, rows)
     every = [record for of_set in records.values() for record in of_set.values() if "failed" not in record]
     origin = provenance_line(every) if every else "Nothing could be measured."
-    return "\n".join([origin, "", *shown, *_means(records)])
+    return "\n".join([origin, "", *shown])
 
 
 def _row(name: str, of_set: Mapping[str, Record], cameras: Cameras) -> list[str]:
-    record, trained = of_set[cameras], of_set.get(f"{cameras}/{METHOD}", {})
+    record = of_set[cameras]
     if "failed" in record:
-        return [name, "-", TITLES[cameras], "failed", *["-"] * 8]
+        return [name, "-", TITLES[cameras], "failed", *["-"] * 5]
     registered, own = record.get("colmap") or {}, record["camera_kind"]
     seconds = sum(record["seconds"].values())
     if cameras == "colmap":  # it read the run with our own cameras from the cache
@@ -167,34 +152,13 @@ def _row(name: str, of_set: Mapping[str, Record], cameras: Cameras) -> list[str]
     which = "-" if cameras == "own" else f"{registered['registered']}" + ("" if registered["held"] else ", ours stay")
     figures = [_figure(record, "ate_percent", 3), _figure(record, "rpe_r", 3)]
     figures += [_figure(record, "focal_error", 1, 100), _figure(record, "J", 3)]
-    held_out = [_figure(trained, "psnr_static", 2), _figure(trained, "ssim", 3), str(trained.get("iterations", "-"))]
     title = TITLES[cameras] + ("" if own == "general" else f" ({own})")
-    return [name, str(record["frames"]), title, which, *figures, f"{seconds:.0f}", *held_out]
+    return [name, str(record["frames"]), title, which, *figures, f"{seconds:.0f}"]
 
 
 def _figure(record: Record, key: str, digits: int, factor: float = 1.0) -> str:
     value = record.get("figures", {}).get(key)
     return "-" if value is None else f"{factor * value:.{digits}f}"
-
-
-def _means(records: Records) -> list[str]:
-    """Static PSNR on both cameras over the sets that have it, and where ours fall behind most."""
-    keys = [f"{cameras}/{METHOD}" for cameras in TITLES]
-    both = {
-        name: [of_set[key]["figures"]["psnr_static"] for key in keys]
-        for name, of_set in records.items()
-        if all("psnr_static" in of_set.get(key, {}).get("figures", {}) for key in keys)
-    }
-    if not both:
-        return []
-    own, colmap = (mean(values) for values in zip(*both.values(), strict=True))
-    worst = min(both, key=lambda name: both[name][0] - both[name][1])
-    gap = both[worst][0] - both[worst][1]
-    return [
-        "",
-        f"psnr_static, mean of the {len(both)} sets that COLMAP registers whole: {own:.2f} on our own cameras, "
-        f"{colmap:.2f} on COLMAP's; the least of the differences is {gap:+.2f}, {worst}.",
-    ]
 
 
 def write_table(path: Path, markdown: str) -> None:
@@ -208,10 +172,9 @@ def write_table(path: Path, markdown: str) -> None:
 
 SECTION = """## Cameras: our own and COLMAP's
 
-`python benchmarks/cameras.py --data SETS --clips CLIP ... --train`. COLMAP sees the frames at the size of the video
+`python benchmarks/cameras.py --data SETS --clips CLIP ...`. COLMAP sees the frames at the size of the video
 without what our front end found to move; frames that it does not register follow our own cameras, and where it
-registers less than half of them ours stay. Seconds are those of the whole front end, COLMAP's own pass included.
-psnr_static and SSIM: held-out frames of das3r-light, on the sets that COLMAP registers whole."""
+registers less than half of them ours stay. Seconds are those of the whole front end, COLMAP's own pass included."""
 
 
 def main(arguments: Arguments) -> None:
