@@ -197,30 +197,38 @@ def _difference(a: float | None, b: float | None) -> str:
 
 def cameras_table(records: Records) -> list[str]:
     """Refined against given cameras, and our own against COLMAP's."""
-    rows, gains, leads = [], [], []
+    rows, gains, agreed, leads = [], [], [], []
     for name, of_set in records.items():
         runs = measured(of_set, ("refined", "given", "colmap"))
         if "refined" not in runs or len(runs) == 1:
             continue
         own, given, theirs = (_value(runs.get(run)) for run in ("refined", "given", "colmap"))
         uncorrected = _value(runs["refined"], part="figures_given")
+        over_agreed = [_value(runs.get(run), "psnr_agreed") for run in ("refined", "given")]
         gains += [] if own is None or given is None else [own - given]
+        agreed += [] if None in over_agreed else [over_agreed[0] - over_agreed[1]]
         leads += [] if own is None or theirs is None else [own - theirs]
         ssims = [_shown(_value(runs.get(run), "ssim"), 3) for run in ("refined", "given", "colmap")]
         rows.append(
             [
                 *(name, str(runs["refined"]["frames"])),
-                *(_shown(given), _shown(own), _shown(uncorrected), _difference(own, given)),
+                *(_shown(given), _shown(own), _shown(uncorrected), _difference(own, given), _difference(*over_agreed)),
                 *(_registered(of_set.get("colmap-cameras")), _shown(theirs), _difference(own, theirs)),
                 " / ".join(ssims),
             ]
         )
     if not rows:
         return []
-    summary = [f"{mean(values):+.2f} ({len(values)})" if values else "-" for values in (gains, leads)]
-    rows.append(["**mean (sets)**", "", "", "", "", summary[0], "", "", summary[1], ""])
+    summary = [f"{mean(values):+.2f} ({len(values)})" if values else "-" for values in (gains, agreed, leads)]
+    rows.append(["**mean (sets)**", "", "", "", "", *summary[:2], "", "", summary[2], ""])
     columns = ["set", "frames", "as given", "refined", "refined, not corrected", "refined less given"]
-    columns += ["COLMAP registers", "on COLMAP's", "refined less COLMAP's", "SSIM: refined / given / COLMAP's"]
+    columns += [
+        "the same, psnr_agreed",
+        "COLMAP registers",
+        "on COLMAP's",
+        "refined less COLMAP's",
+        "SSIM: refined / given / COLMAP's",
+    ]
     return table(columns, rows)
 
 

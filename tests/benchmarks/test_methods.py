@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -66,10 +67,10 @@ def records() -> dict[str, dict[str, Any]]:
 
 def test_what_is_gained_stands_in_the_tables(module: ModuleType, records: dict) -> None:
     lines = module.text(records).splitlines()
-    fox = "| comp_fox | 24 | 30.00 | 30.50 | 30.25 | +0.50 | 24 of 24 | 30.20 | +0.30 | 0.900 / 0.900 / 0.900 |"
+    fox = "| comp_fox | 24 | 30.00 | 30.50 | 30.25 | +0.50 | +0.50 | 24 of 24 | 30.20 | +0.30 | 0.900 / 0.900 / 0.900 |"
     assert fox in lines
-    assert "| davis_car | 24 | 28.50 | 29.00 | 29.00 | +0.50 | 3 of 24 | - | - | 0.900 / 0.900 / - |" in lines
-    assert "| **mean (sets)** |  |  |  |  | +0.50 (2) |  |  | +0.30 (1) |  |" in lines
+    assert "| davis_car | 24 | 28.50 | 29.00 | 29.00 | +0.50 | +0.50 | 3 of 24 | - | - | 0.900 / 0.900 / - |" in lines
+    assert "| **mean (sets)** |  |  |  |  | +0.50 (2) | +0.50 (2) |  |  | +0.30 (1) |  |" in lines
     beside = (
         "| davis_car | 24 | 29.00 | 31.00 | -2.00 | 33.50 | 32.00 | +1.50 | 0.900 | 0.900 | 9000 / 9000 | 36 / 36 |"
     )
@@ -97,3 +98,9 @@ def test_unknown_runs_are_refused(module: ModuleType, tmp_path: Path) -> None:
 def test_what_is_kept_names_no_folder(module: ModuleType) -> None:
     record = {**STAMP, "failed": "/tmp/somewhere is gone", "pictures": [{"input": "/a.jpg"}], "problems": ["/b"]}
     assert module.kept("refined", record) == {**STAMP, "failed": True}
+
+
+def test_what_was_measured_is_written(module: ModuleType) -> None:
+    kept = json.loads(module.RESULTS.read_text())["records"]
+    page = (ROOT / "docs/results.md").read_text()
+    assert page.split("<!-- methods:begin -->\n")[1].split("\n<!-- methods:end -->")[0] == module.text(kept)
