@@ -16,6 +16,7 @@ import tyro
 from network import formula
 
 from das3r_ns.demo import varied
+from das3r_ns.demo.drawn import places
 from das3r_ns.frontend.network.monst3r import build_network, dpt, heads
 from das3r_ns.progress import Progress
 from das3r_ns.training.config import TrainingConfig
@@ -47,7 +48,7 @@ def main(
     """
     dpt.FEATURES = heads.FEATURES = features
     dpt.LAYER_DIMS = (features // 2, features, 2 * features, 4 * features)
-    varied.ROOMS, varied.MOST_STANDING = rooms, standing
+    places.ROOMS, varied.MOST_STANDING = rooms, standing
     fill = formula()
     network = build_network({**fill.TINY, "mask_heads": False})
     shapes = ((name, value.shape) for name, value in network.state_dict().items())

@@ -63,7 +63,7 @@ def keep_world(optimizer: CameraOptimizer) -> None:
     world, in which its depth and the cameras of held-out frames are.
     """
     if optimizer.config.mode == "SO3xR3":
-        optimizer.pose_adjustment -= optimizer.pose_adjustment.mean(dim=0)
+        optimizer.pose_adjustment.sub_(optimizer.pose_adjustment.mean(dim=0))
 
 
 def rotations(vectors: Float[Tensor, "C 3"]) -> Float[Tensor, "C 3 3"]:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -120,7 +121,8 @@ class Watcher:
         while self._candidates:
             self._decide(self._candidates.popleft())
         cuts = [cut for cut in self._cuts if self._nowhere_else(cut)] if self._careful else self._cuts
-        return Timeline(**self._measures, cuts=tuple(sorted(set(cuts))), strange=tuple(sorted(set(self._strange))))
+        measures: dict[str, Any] = self._measures
+        return Timeline(**measures, cuts=tuple(sorted(set(cuts))), strange=tuple(sorted(set(self._strange))))
 
     def _append(self, link: _Link) -> None:
         self._chain.append(link)

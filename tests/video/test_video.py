@@ -223,7 +223,8 @@ def test_damage_in_the_middle_costs_only_the_frames_that_it_hits(tmp_path: Path)
 def film_in_groups(path: Path) -> Path:
     """24 frames of noise that drifts, in three groups that each begin with a key frame; a frame in the second is
     damaged."""
-    noise = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 255, (96, 160, 3), dtype=np.uint8), (9, 9), 0)
+    rng = np.random.default_rng(3)
+    noise = cv2.GaussianBlur(rng.integers(0, 255, (96, 160, 3), dtype=np.uint8), (9, 9), 0).astype(np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=12)
         stream.width, stream.height, stream.bit_rate = 96, 64, 4_000_000

@@ -22,7 +22,8 @@ class Cut:
     def __init__(self, picture: Float[np.ndarray, "S S"]) -> None:
         self.levels = [picture.astype(np.float32)]
         while self.levels[-1].shape[0] > 8:
-            self.levels.append(cv2.resize(self.levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+            smaller = cv2.resize(self.levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            self.levels.append(smaller.astype(np.float32))
 
     def solid(self, u: Float[np.ndarray, " n"], v: Float[np.ndarray, " n"], footprint: float) -> Bool[np.ndarray, " n"]:
         """Where it stops rays.
@@ -106,7 +107,7 @@ def _cast_card(
     u, v, distance = u[where], v[where], distance[where]
     per_metre = distance / (rays.focal * rays.samples)
     if card.cut is not None:
-        kept = card.cut.solid(u, v, float(np.median(per_metre)) / max(wide, tall))
+        kept = card.cut.solid(u, v, float(np.median(per_metre) / max(wide, tall)))
         where = (where[0][kept], where[1][kept])
         u, v, distance, per_metre = u[kept], v[kept], distance[kept], per_metre[kept]
     length = float(np.linalg.norm(normal))

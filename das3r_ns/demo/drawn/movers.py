@@ -139,7 +139,7 @@ def _route(
 def _collides(one: Mover, filming: Filming) -> bool:
     """Whether it comes so near to the camera that it would be run into."""
     away = [np.linalg.norm((one.place(t) - filming.pose(t)[:3, 3]) * (1, 0, 1)) for t in np.linspace(0, 1, 9)]
-    return min(away) < 0.62 * one.size
+    return bool(min(away) < 0.62 * one.size)
 
 
 def _ahead(pose: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "3"]:

@@ -29,7 +29,7 @@ def frond(rng: np.random.Generator, green: Rgb) -> tuple[Texture, Cut]:
     picture, cut = _canvas(green)
     count, angle, slim = int(rng.integers(8, 26)), rng.uniform(45, 75), rng.uniform(0.12, 0.3)
     widest = rng.uniform(0.1, 0.5)
-    cv2.line(cut, (0, SIZE // 2), (SIZE - 6, SIZE // 2), 1.0, 4)
+    cv2.line(cut, (0, SIZE // 2), (SIZE - 6, SIZE // 2), (1.0,), 4)
     for number in range(count):
         share = (number + 0.7) / count
         length = 0.42 * SIZE * min(0.35 + share / widest, 1.0, 1.25 * (1 - share) + 0.06)
@@ -106,7 +106,7 @@ def _leaf(
 ) -> None:
     axes = (max(int(half[0]), 2), max(int(half[1]), 1))
     cv2.ellipse(picture, middle, axes, turn, 0, 360, colour, -1)
-    cv2.ellipse(cut, middle, axes, turn, 0, 360, 1.0, -1)
+    cv2.ellipse(cut, middle, axes, turn, 0, 360, (1.0,), -1)
     tip = np.array(half[0]) * np.array([np.cos(np.radians(turn)), np.sin(np.radians(turn))])
     start, end = np.array(middle) - tip, np.array(middle) + tip
     vein = tuple(1.25 * channel for channel in colour)

@@ -92,7 +92,7 @@ class Scene:
             dark = 0.5 if isinstance(thing, Card) and thing.cut is not None else 1.0
             hull = cv2.convexHull((np.clip(where, -4000, 4000) * 16).astype(np.int32))
             one = np.zeros_like(cover)
-            cv2.fillConvexPoly(one, hull, dark, shift=4)
+            cv2.fillConvexPoly(one, hull, (dark,), shift=4)
             cover = np.maximum(cover, one) if dark == 1.0 else cover + (1 - cover) * one
         return cv2.GaussianBlur(cover, (0, 0), 1.2)
 
@@ -132,7 +132,7 @@ def heaven(rng: np.random.Generator) -> Box:
     side, above = shining(sky(rng)), None
     flat = np.broadcast_to(side.picture[:1, :1], side.picture.shape)
     above = shining(np.ascontiguousarray(flat))
-    high, low = np.array((FAR, 1.0, FAR)), np.array((-FAR, -0.6 * FAR, -FAR))
+    high, low = (FAR, 1.0, FAR), (-FAR, -0.6 * FAR, -FAR)
     for texture in (side, above):
         texture.metres = (2 * FAR, 0.6 * FAR + 1.0)
     return block(low, high, side, side, above, above, side, side, fit=True, inside=True)

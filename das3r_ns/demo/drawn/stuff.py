@@ -118,7 +118,7 @@ def cells(rng: np.random.Generator) -> Picture:
     base = colour_of(rng)
     palette = as_float([near_to(rng, base, 0.5) for _ in range(12)])
     round_ = np.clip(1.25 - distance[middle, middle] / (0.75 * SIZE / np.sqrt(count)), 0.25, 1)
-    return worn(rng, palette[labels[middle, middle] * 7 % 12] * round_[..., None], 0.15)
+    return worn(rng, palette[labels[middle, middle].astype(int) * 7 % 12] * round_[..., None], 0.15)
 
 
 def stripes(rng: np.random.Generator) -> Picture:

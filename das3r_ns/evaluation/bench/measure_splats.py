@@ -155,8 +155,7 @@ def _held_out(pipeline: Pipeline, estimate: SceneEstimate, masks: dict[int, Bool
         return HeldOut(frames, targets, found, "front end", found)
     kept = [k for k, frame in enumerate(frames) if frame in masks]
     dynamic = [to_size(masks[frames[k]].astype(np.float32), size) >= 0.5 for k in kept]
-    numbers, pictures, guessed = ([values[k] for k in kept] for values in (frames, targets, found))
-    return HeldOut(numbers, pictures, dynamic, "truth", guessed)
+    return HeldOut([frames[k] for k in kept], [targets[k] for k in kept], dynamic, "truth", [found[k] for k in kept])
 
 
 def _eval_images(pipeline: Pipeline) -> InputDataset:

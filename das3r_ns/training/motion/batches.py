@@ -20,7 +20,7 @@ GAIN, SHIFT = 0.3, 0.1
 """Largest change of colours: of their contrast in powers of e, and of their middle."""
 WEAKER = 0.25
 """Largest change, in powers of e, of what the rules say: other clips leave more evidence or less."""
-NEUTRAL = dict.fromkeys((*OF_PICTURE, OF_DEPTH[0]), 0.5)
+NEUTRAL: dict[str, float] = dict.fromkeys((*OF_PICTURE, OF_DEPTH[0]), 0.5)
 """What maps that are left out have; the others have 0."""
 PICTURE, DEPTH, NEIGHBOURS = ([MAPS.index(name) for name in kind] for kind in (OF_PICTURE, OF_DEPTH, OF_NEIGHBOURS))
 

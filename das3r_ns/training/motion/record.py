@@ -74,8 +74,8 @@ class Record:
         """
         try:
             with np.load(self.file) as opened:
-                parts = (opened[f"{part}{t:04d}"] for part in ("maps", "relative", "truth"))
-                return Sample(*parts, opened["context"])
+                maps, relative, truth = (opened[f"{part}{t:04d}"] for part in ("maps", "relative", "truth"))
+                return Sample(maps, relative, truth, opened["context"])
         except _DAMAGED as error:
             raise self._damaged(error) from error
 

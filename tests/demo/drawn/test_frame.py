@@ -13,7 +13,7 @@ from das3r_ns.demo.textures import Texture
 from das3r_ns.demo.world import Ellipsoid
 
 GREY = Texture(np.full((8, 8, 3), 0.5, np.float32), (1.0, 1.0))
-RED = Texture(np.broadcast_to(np.float32([1, 0, 0]), (8, 8, 3)), (1.0, 1.0))
+RED = Texture(np.broadcast_to(np.array([1, 0, 0], np.float32), (8, 8, 3)), (1.0, 1.0))
 LENS = Lens(60.0, 64, 48, 0.0)
 POSE = looking(np.array([0.0, -1.5, 0.0]), np.array([0.0, -0.8, 4.0]))
 

@@ -7,7 +7,7 @@ import pytest
 
 from das3r_ns.demo.drawn import movers
 from das3r_ns.demo.drawn.bodies import BODIES, body
-from das3r_ns.demo.drawn.cameras import camera
+from das3r_ns.demo.drawn.cameras import Filming, camera
 from das3r_ns.demo.drawn.cards import Card
 from das3r_ns.demo.drawn.movers import WAYS, Mover, mover
 from das3r_ns.demo.drawn.scene import Scene
@@ -37,7 +37,7 @@ def test_a_body_stands_where_it_is_put_and_lives(kind: str) -> None:
         assert kind == "cutout" or np.abs(_corners(later) - points).max() > 1e-3
 
 
-def _of_way(way: str, seed: int, monkeypatch: pytest.MonkeyPatch, camera_kind: str = "tripod") -> tuple[Mover, object]:
+def _of_way(way: str, seed: int, monkeypatch: pytest.MonkeyPatch, camera_kind: str = "tripod") -> tuple[Mover, Filming]:
     monkeypatch.setattr(movers, "WAYS", (way,))
     rng = np.random.default_rng(seed)
     scene = _scene(camera_kind)

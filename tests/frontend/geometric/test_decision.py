@@ -28,6 +28,7 @@ FRAMES = 6
 def _weights(place: Path, bias: float) -> Path:
     torch.manual_seed(0)
     head = MotionHead(len(MAPS), len(CONTEXT))
+    assert head.last.bias is not None
     torch.nn.init.constant_(head.last.bias, bias)
     save_head(head.state_dict(), {}, place)
     return place

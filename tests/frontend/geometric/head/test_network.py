@@ -34,6 +34,7 @@ def test_a_correction_overrules_the_rules_either_way() -> None:
 
 def test_any_size_and_bounded() -> None:
     head = _head()
+    assert head.last.bias is not None
     torch.nn.init.constant_(head.last.bias, 1e3)
     for height, width in ((8, 8), (37, 51), (9, 130)):
         maps, relative = torch.rand(2, len(MAPS), height, width), torch.rand(2, height, width)
