@@ -204,15 +204,21 @@ def cameras_table(records: Records) -> list[str]:
             continue
         own, given, theirs = (_value(runs.get(run)) for run in ("refined", "given", "colmap"))
         uncorrected = _value(runs["refined"], part="figures_given")
-        over_agreed = [_value(runs.get(run), "psnr_agreed") for run in ("refined", "given")]
+        own_agreed, given_agreed = (_value(runs.get(run), "psnr_agreed") for run in ("refined", "given"))
         gains += [] if own is None or given is None else [own - given]
-        agreed += [] if None in over_agreed else [over_agreed[0] - over_agreed[1]]
+        agreed += [] if own_agreed is None or given_agreed is None else [own_agreed - given_agreed]
         leads += [] if own is None or theirs is None else [own - theirs]
         ssims = [_shown(_value(runs.get(run), "ssim"), 3) for run in ("refined", "given", "colmap")]
         rows.append(
             [
                 *(name, str(runs["refined"]["frames"])),
-                *(_shown(given), _shown(own), _shown(uncorrected), _difference(own, given), _difference(*over_agreed)),
+                *(
+                    _shown(given),
+                    _shown(own),
+                    _shown(uncorrected),
+                    _difference(own, given),
+                    _difference(own_agreed, given_agreed),
+                ),
                 *(_registered(of_set.get("colmap-cameras")), _shown(theirs), _difference(own, theirs)),
                 " / ".join(ssims),
             ]
