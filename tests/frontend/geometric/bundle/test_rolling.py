@@ -145,10 +145,11 @@ def test_a_lens_that_bends_and_a_shutter_that_rolls_are_told_apart(shaken_room: 
     assert result.readout == pytest.approx(0.7, rel=0.1)
     assert result.bend is not None and result.bend[0] == pytest.approx(-0.2, abs=0.03)
     assert result.focal == pytest.approx(FOCAL, rel=0.08)
-    error = shaken_room.path_error(result.c2w_cv)
-    assert error < 0.02
+    assert shaken_room.path_error(result.c2w_cv) < 0.02
+    # The path alone tells little: without the one a wrong focal makes up for most of it.
     for one in ("bends", "rolls"):
-        assert error < 0.5 * shaken_room.path_error(bundle_adjust(flows, config=COARSE, departures=(one,)).c2w_cv)
+        alone = bundle_adjust(flows, config=COARSE, departures=(one,))
+        assert result.residual < 0.5 * alone.residual and alone.focal > 1.5 * FOCAL
 
 
 def test_the_bend_of_a_frame_says_how_fast_its_camera_turns(shaken_room: Any) -> None:
