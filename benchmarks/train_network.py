@@ -43,7 +43,7 @@ def main(
         network_size: Longer side of the pictures.
         learning_rate: Of AdamW.
         features: Channels of the heads; 256 in the published ones.
-        rooms: Different rooms, each of which takes seconds to light.
+        rooms: Different rooms of the demo's kind, each of which takes seconds to light.
         standing: Most things in a clip that stand.
     """
     dpt.FEATURES = heads.FEATURES = features

@@ -63,8 +63,10 @@ class Das3rModelConfig(SplatfactoModelConfig):
     """Learn a gain and an offset of the colours for every frame, where the front end found that the light changes, and
     take off how the lens darkens its corners, where it found that. The scene has the middle light of the video and no
     dark corners; clean plates have those of their frames."""
-    camera_optimizer: CameraOptimizerConfig = field(default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3"))
-    """Refinement of the camera poses."""
+    camera_optimizer: CameraOptimizerConfig = field(
+        default_factory=lambda: CameraOptimizerConfig(mode="SO3xR3", trans_l2_penalty=0.0, rot_l2_penalty=0.0)
+    )
+    """Refinement of the camera poses. nerfstudio's penalties are added to camera-prior-weight where they are not 0."""
     camera_prior_weight: float = 1e-2
     """Weight of the prior that keeps a camera where the front end has put it, for each squared pixel by which
     refinement moves the picture; 0 leaves it to the colours alone."""

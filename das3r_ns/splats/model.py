@@ -387,6 +387,8 @@ class Das3rModel(SplatfactoModel):
             losses["tv_loss"] = 10 * total_variation_loss(self.bil_grids.grids)
         if self.light is not None and self.light.changes:
             losses["light_prior"] = self.light.prior()
+        if config.camera_optimizer.trans_l2_penalty or config.camera_optimizer.rot_l2_penalty:
+            self.camera_optimizer.get_loss_dict(losses)
         if config.camera_prior_weight > 0 and self.camera_optimizer.config.mode != "off":
             correction = self.camera_optimizer.pose_adjustment[batch["image_idx"]]
             losses["camera_prior"] = config.camera_prior_weight * camera_prior(correction, self.trained_focal or 1.0)

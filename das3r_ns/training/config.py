@@ -28,7 +28,7 @@ class TrainingConfig:
     """Folders with clips in them, at any depth: frames/ and masks/ of the same names (255 = moves), or a scene of
     PointOdyssey (rgbs/, depths/, anno.npz)."""
     drawn: int = 0
-    """Clips to draw besides, or alone: the demo's room with other movers, textures and cameras; a quarter are still."""
+    """Clips to draw besides, or alone: rooms, streets, open land, things on show, thickets; a quarter are still."""
     drawn_frames: int = 12
     """Frames of a drawn clip."""
     epochs: int = 20

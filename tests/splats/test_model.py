@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from nerfstudio.cameras.camera_optimizers import CameraOptimizerConfig
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.models.splatfacto import SplatfactoModel
@@ -123,6 +124,15 @@ def test_poses_move_only_when_the_picture_is_good(make_trainer):
     opened = make_trainer(steps=3, camera_gate_psnr=0.0)
     opened.train()
     assert (opened.pipeline.model.camera_optimizer.pose_adjustment != 0).any()
+
+
+def test_nerfstudios_penalties_on_cameras_count_where_they_are_asked_for(make_trainer):
+    """Beside the prior, and not unasked."""
+    for penalty in (0.0, 0.5):
+        optimizer = CameraOptimizerConfig(mode="SO3xR3", trans_l2_penalty=penalty, rot_l2_penalty=0.0)
+        trainer = make_trainer(steps=1, camera_optimizer=optimizer)
+        _, losses, _ = trainer.pipeline.get_train_loss_dict(0)
+        assert "camera_prior" in losses and ("camera_opt_regularizer" in losses) == (penalty > 0)
 
 
 def test_refinement_brings_perturbed_cameras_back_and_leaves_the_world_where_it_is(make_trainer, demo_video):

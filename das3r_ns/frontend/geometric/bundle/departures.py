@@ -92,8 +92,9 @@ def departing(
             reached = _cost(solver, found)
             if reached < min(best_cost, worth) and is_sure(solver, found, scale, smallest):
                 best, best_cost = (freed, found), reached
-    both = set(kinds) >= {"bends", "rolls"} and best is not None and not best[0].zooms
-    return (_bends_and_rolls(*best, best_cost, smallest) or best) if both and best is not None else best
+    if best is None or best[0].zooms or not set(kinds) >= {"bends", "rolls"}:
+        return best
+    return _bends_and_rolls(*best, best_cost, smallest) or best
 
 
 def _bends_and_rolls(samples: Samples, state: State, cost: float, smallest: float) -> tuple[Samples, State] | None:

@@ -171,10 +171,10 @@ def adjust_on_points(
         loose = [i for i in range(count) if i not in core]
         if is_better(seen, distance_rival, distance_then, loose, EXPLAINED * seen.unit):
             (tracks, start, state), samples, result = other, seen, anew
-            before, after, taken = rival, then, True
+            before, after, distance_after, taken = rival, then, distance_then, True
             number = _found_in_two(samples, tracks.found)
     if may_bend and enough and state.optics is None:
-        found = with_lens(tracks, samples, state, held_back)
+        found = with_lens(tracks, samples, state, held_back, after, distance_after)
         if found is not None:
             (samples, state, after), taken = found, True
     adjusted = _as_result(result, start, state, samples, scale) if taken else result
@@ -263,7 +263,12 @@ def adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales
 
 
 def with_lens(
-    tracks: Tracks, samples: Samples, state: State, held_back: Bool[np.ndarray, "N K"]
+    tracks: Tracks,
+    samples: Samples,
+    state: State,
+    held_back: Bool[np.ndarray, "N K"],
+    straight: HeldBack,
+    distance: Float[np.ndarray, "E K"],
 ) -> tuple[Samples, State, HeldBack] | None:
     """The adjustment with a lens that bends, where matches held back come much closer by it.
 
@@ -272,11 +277,12 @@ def with_lens(
         samples: What is adjusted, of a straight lens.
         state: Solution with that.
         held_back: The points that judge.
+        straight: What they say of that solution.
+        distance: Of every match under it, as :func:`judge` gives them.
 
     Returns:
         Samples, solution and what the matches held back say; None where the lens is as good as straight.
     """
-    straight, distance = judge(samples, state, held_back, tracks.found)
     bends = replace(samples, bends=True)
     bent = adjust(bends, replace(state, optics=Optics.none(samples.num_frames)), ~held_back[samples.sources])
     judged, distance_bent = judge(bends, bent, held_back, tracks.found)
