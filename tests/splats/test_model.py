@@ -126,13 +126,24 @@ def test_poses_move_only_when_the_picture_is_good(make_trainer):
     assert (opened.pipeline.model.camera_optimizer.pose_adjustment != 0).any()
 
 
-def test_nerfstudios_penalties_on_cameras_count_where_they_are_asked_for(make_trainer):
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_nerfstudios_penalties_on_cameras_count_where_they_are_asked_for(
+    make_trainer, monkeypatch: pytest.MonkeyPatch, penalty: float
+):
     """Beside the prior, and not unasked."""
-    for penalty in (0.0, 0.5):
-        optimizer = CameraOptimizerConfig(mode="SO3xR3", trans_l2_penalty=penalty, rot_l2_penalty=0.0)
-        trainer = make_trainer(steps=1, camera_optimizer=optimizer)
-        _, losses, _ = trainer.pipeline.get_train_loss_dict(0)
-        assert "camera_prior" in losses and ("camera_opt_regularizer" in losses) == (penalty > 0)
+    optimizer = CameraOptimizerConfig(mode="SO3xR3", trans_l2_penalty=penalty, rot_l2_penalty=0.0)
+    trainer = make_trainer(steps=1, camera_optimizer=optimizer)
+    model, seen = trainer.pipeline.model, set()
+    losses_of = model.get_loss_dict
+
+    def watched(*arguments, **named):
+        losses = losses_of(*arguments, **named)
+        seen.update(losses)
+        return losses
+
+    monkeypatch.setattr(model, "get_loss_dict", watched)
+    trainer.train()
+    assert "camera_prior" in seen and ("camera_opt_regularizer" in seen) == (penalty > 0)
 
 
 def test_refinement_brings_perturbed_cameras_back_and_leaves_the_world_where_it_is(make_trainer, demo_video):
