@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,9 +101,9 @@ def record_clip(
     Raises:
         Das3rError: The file cannot be written, or nothing was decided.
     """
-    last: list[tuple[Case, Ruled]] = []
+    last: deque[tuple[Case, Ruled]] = deque(maxlen=1)
     names = [f"{t:05d}" for t in range(len(images))]
-    with watched(lambda case, ruled: last.__setitem__(slice(None), [(case, ruled)])):
+    with watched(lambda case, ruled: last.append((case, ruled))):
         quiet = Progress(Console(quiet=True))
         config = config or FrontEndConfig(front_end="geometric")
         estimate(images, names, config, quiet, AS_DRAWN)
