@@ -105,12 +105,27 @@ class Rays:
         """Camera centre."""
         return self.c2w_cv[:3, 3].astype(np.float32)
 
-    def window(self, points: Float[np.ndarray, "n 3"]) -> tuple[slice, slice]:
-        """Rows and columns of the rays that can meet the hull of ``points``."""
+    @cached_property
+    def inverse(self) -> Float[np.ndarray, "3 h w"]:
+        """One over the direction."""
+        with np.errstate(divide="ignore"):
+            return 1 / self.direction
+
+    def window(self, points: Float[np.ndarray, "n 3"], clip: bool = True) -> tuple[slice, slice]:
+        """Rows and columns of the rays that can meet the hull of ``points``, none where all of it lies behind.
+
+        Args:
+            points: Corners, in the world.
+            clip: Whether a hull that reaches behind the camera is cut there; otherwise it may be met by any ray.
+        """
         rows, columns = self.direction.shape[1:]
         local = (points - self.c2w_cv[:3, 3]) @ self.c2w_cv[:3, :3]
+        if local[:, 2].max() < NEAR:
+            return slice(0, 0), slice(0, 0)
         if local[:, 2].min() < NEAR:
-            return slice(0, rows), slice(0, columns)
+            if not clip:
+                return slice(0, rows), slice(0, columns)
+            local = _in_front(local)
         scale, margin = self.focal * self.samples, math.ceil(self.bend) + 1
         u = local[:, 0] / local[:, 2] * scale + columns / 2
         v = local[:, 1] / local[:, 2] * scale + rows / 2
@@ -118,25 +133,45 @@ class Rays:
         return slice(low_v, max(int(v.max()) + margin + 1, low_v)), slice(low_u, max(int(u.max()) + margin + 1, low_u))
 
 
+def _in_front(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "m 3"]:
+    """Corners of the part of a hull, in axes of the camera, that lies in front of it, a little before NEAR."""
+    z, cut = points[:, 2], 0.9 * NEAR
+    behind, front = np.nonzero((z[:, None] < cut) & (z >= cut))
+    share = (cut - z[behind]) / (z[front] - z[behind])
+    crossing = points[behind] + share[:, None] * (points[front] - points[behind])
+    return np.concatenate([points[z >= cut], crossing])
+
+
 def slabs(
-    box: Box, origin: Float[np.ndarray, "3 *#shape"], direction: Float[np.ndarray, "3 *shape"]
+    box: Box, origin: Float[np.ndarray, "3 *#shape"], inverse: Float[np.ndarray, "3 *shape"]
 ) -> tuple[Float[np.ndarray, "*shape"], Int[np.ndarray, "*shape"], Bool[np.ndarray, "*shape"]]:
-    """Where rays meet a box: distance, face (0 to 5, as in ``Box.textures``), and whether they do at all."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = 1 / direction
-        shape = (3,) + (1,) * (direction.ndim - 1)
-        to_low = (box.low.astype(np.float32).reshape(shape) - origin) * inverse
-        to_high = (box.high.astype(np.float32).reshape(shape) - origin) * inverse
-    enter, leave = np.minimum(to_low, to_high), np.maximum(to_low, to_high)
-    if box.inside:
-        axis = leave.argmin(0)
-        distance = leave.min(0)
-        positive = np.take_along_axis(direction, axis[None], 0)[0] > 0
-        return distance, axis * 2 + positive, distance > 0
-    axis = enter.argmax(0)
-    distance = enter.max(0)
-    positive = np.take_along_axis(direction, axis[None], 0)[0] > 0
-    return distance, axis * 2 + ~positive, (distance > NEAR) & (distance <= leave.min(0))
+    """Where rays meet a box.
+
+    Args:
+        box: Seen from without, or from within.
+        origin: Where the rays start.
+        inverse: One over their direction.
+
+    Returns:
+        Distance, axis across which the face lies that is met, and whether one is met at all.
+    """
+    shape = inverse.shape[1:]
+    axis = np.zeros(shape, np.int8)
+    nearest, leave = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    with np.errstate(invalid="ignore"):
+        for k in range(3):
+            to_low = (np.float32(box.low[k]) - origin[k]) * inverse[k]
+            to_high = (np.float32(box.high[k]) - origin[k]) * inverse[k]
+            far = np.maximum(to_low, to_high)
+            here = far if box.inside else np.minimum(to_low, to_high, out=to_low)
+            if k == 0:
+                nearest[...], leave[...] = here, far
+                continue
+            axis[here < nearest if box.inside else here > nearest] = k
+            (np.minimum if box.inside else np.maximum)(nearest, here, out=nearest)
+            np.minimum(leave, far, out=leave)
+    found = nearest > 0 if box.inside else (nearest > NEAR) & (nearest <= leave)
+    return nearest, axis, found
 
 
 def bake_light(boxes: list[Box], lamps: list[tuple[float, float, float, float]], seed: int = 0) -> None:
@@ -202,10 +237,12 @@ def _blocked(
     direction = np.moveaxis(offsets, -1, 0).astype(np.float32)
     origin = np.broadcast_to(np.moveaxis(points, -1, 0).astype(np.float32), direction.shape)
     hit = np.zeros(direction.shape[1:], bool)
+    with np.errstate(divide="ignore"):
+        inverse = 1 / direction
     for box in boxes:
         if all(texture.emission is not None for texture in box.textures):
             continue
-        distance, _, found = slabs(box, origin, direction)
+        distance, _, found = slabs(box, origin, inverse)
         hit |= found & (distance < 0.95)  # the lamps themselves touch the ceiling
         if not box.inside:
             low, high = (side.astype(np.float32).reshape(3, 1, 1) for side in (box.low, box.high))
@@ -223,10 +260,12 @@ def cast_boxes(boxes: list[Box], rays: Rays) -> tuple[Float[np.ndarray, "h w"], 
         direction = rays.direction[:, window[0], window[1]]
         if direction.size == 0:
             continue
-        distance, face, found = slabs(box, rays.origin[:, None, None], direction)
+        distance, axis, found = slabs(box, rays.origin, rays.inverse[:, window[0], window[1]])
         nearer = found & (distance < depth[window])
         depth[window][nearer] = distance[nearer]
-        surface[window][nearer] = number * 6 + face[nearer]
+        across = axis[nearer].astype(np.int32)
+        along = np.choose(across, direction[:, nearer]) > 0
+        surface[window][nearer] = number * 6 + across * 2 + (along if box.inside else ~along)
     colour = np.empty((*shape, 3), np.float32)
     flat_direction, flat_depth, flat_colour = rays.direction.reshape(3, -1), depth.ravel(), colour.reshape(-1, 3)
     flat_surface = surface.ravel()
@@ -278,7 +317,7 @@ def cast_ellipsoids(
         # A tighter hull would do, but products of another shape are rounded otherwise: the demo would change.
         reach = float(part.radii.max())
         cube = part.centre + reach * (np.indices((2, 2, 2)).reshape(3, 8).T * 2 - 1)
-        window = rays.window(cube)
+        window = rays.window(cube, clip=False)
         direction = rays.direction[:, window[0], window[1]]
         if direction.size == 0:
             continue

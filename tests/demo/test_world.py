@@ -7,7 +7,7 @@ import pytest
 
 from das3r_ns.demo.room import looking, turn_y
 from das3r_ns.demo.textures import Texture
-from das3r_ns.demo.world import SUPERSAMPLING, Ellipsoid, Rays, cast_ellipsoids
+from das3r_ns.demo.world import SUPERSAMPLING, Box, Ellipsoid, Rays, cast_ellipsoids, slabs
 
 WHITE = Texture(np.ones((8, 8, 3), np.float32), (1.0, 1.0))
 
@@ -44,3 +44,18 @@ def test_windows_miss_nothing(k1: float) -> None:
         inside = np.tensordot(start, local, 1) ** 2 - (local**2).sum(0) * (start @ start - 1)
         clear = np.abs(inside) > 1e-4  # else rounding decides
         np.testing.assert_array_equal(hit[clear], (inside > 0)[clear])
+
+
+def test_a_box_that_reaches_behind_the_camera_is_met_by_no_ray_outside_its_window() -> None:
+    pose = looking(np.array([0.2, -1.4, 0.0]), np.array([0.5, -1.2, 4.0]), 0.1)
+    rays = Rays.of_camera(pose, 60.0, 80, 48)
+    box = Box(
+        np.array([0.6, -2.0, -3.0]), np.array([0.9, -1.0, 3.0]), [Texture(np.ones((4, 4, 3), np.float32), (1, 1))] * 6
+    )
+    rows, columns = rays.window(box.corners)
+    inside = np.zeros(rays.direction.shape[1:], bool)
+    inside[rows, columns] = True
+    _, _, found = slabs(box, rays.origin, rays.inverse)
+    assert found.any() and inside.mean() < 0.9
+    assert not (found & ~inside).any()
+    assert rays.window(box.corners - 8 * pose[:3, 2])[0] == slice(0, 0)  # all of it behind

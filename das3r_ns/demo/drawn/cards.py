@@ -87,7 +87,7 @@ def _cast_card(
     away = float(normal @ (card.corner - rays.origin))
     if card.side and away < 0:
         return
-    rows, columns = rays.window(card.corners)
+    rows, columns = rays.window(card.corners, clip=False)
     direction = rays.direction[:, rows, columns]
     if direction.size == 0:
         return
