@@ -9,6 +9,7 @@ lane markings, a horizon). Where in doubt, a pixel belongs to the world.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -55,6 +56,9 @@ SURROUNDED = 0.6
 """Share of the known surroundings that must go by."""
 MARGIN = 0.015
 """Width of the edge of the picture in which nothing is proven."""
+STAYS = 0.1
+"""How far, in steps of the world, what is proven may stray from its place. What is far away, or goes along with the
+camera, lasts in its coarse structure too, and strays by 0.13 and more; bonnets, clocks and logos by 0.08 at most."""
 LEAST_AREA = 6e-4
 """Share of the picture below which a find is a speck."""
 MOST_AREA = 0.5
@@ -124,8 +128,8 @@ def _texture(grey: UInt8[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
 
 
 def _fixed(images: list[UInt8[np.ndarray, "H W 3"]], looks: list[Look], steps: list[Step]) -> Bool[np.ndarray, "H W"]:
-    numbers = sorted({number for step in steps for number in (step.first, step.second)})
-    (x, y), lasting, perhaps = _lasting([images[number] for number in numbers])
+    frames = [images[i] for i in sorted({number for step in steps for number in (step.first, step.second)})]
+    (x, y), lasting, perhaps, sharp = _lasting(frames)
     side = max(lasting.shape)
     passing = _passing_by(looks, steps, lasting)
     # How far, squared, the world would move across the lasting gradient g: g' <v v'> g / g' g.
@@ -137,15 +141,25 @@ def _fixed(images: list[UInt8[np.ndarray, "H W 3"]], looks: list[Look], steps: l
     barrier = _morphed(cv2.MORPH_CLOSE, perhaps, _disk(2 * GAP * side))
     inside = _enclosed(barrier, edges, _still(images, steps), passing.went > 0.5)
     found = _morphed(cv2.MORPH_CLOSE, edges | inside, _disk(GAP * side))
-    return _sound(found, proven, passing)
+    kept = np.zeros_like(found)
+    for part in _sound(found, proven, passing):
+        if _strays(frames, x, y, part & proven) <= STAYS * STEP * side:
+            kept |= part
+    # Windows reach beyond what they find: a line a pixel wide would be eight.
+    return _morphed(cv2.MORPH_CLOSE, kept & ((edges & sharp) | inside), _disk(GAP * side))
 
 
-def _lasting(
-    frames: list[UInt8[np.ndarray, "H W 3"]],
-) -> tuple[
-    tuple[Float[np.ndarray, "H W 3"], Float[np.ndarray, "H W 3"]], Bool[np.ndarray, "H W"], Bool[np.ndarray, "H W"]
-]:
-    """The mean gradient (x, y) of frames, in levels a pixel; where it is common to all of them, and where perhaps."""
+_Lasting = tuple[
+    tuple[Float[np.ndarray, "H W 3"], Float[np.ndarray, "H W 3"]],
+    Bool[np.ndarray, "H W"],
+    Bool[np.ndarray, "H W"],
+    Bool[np.ndarray, "H W"],
+]
+
+
+def _lasting(frames: list[UInt8[np.ndarray, "H W 3"]]) -> _Lasting:
+    """The mean gradient (x, y) of frames, in levels a pixel; where it is common to all of them, where perhaps, and
+    where that without looking around."""
     count, shape = len(frames), frames[0].shape
     x, y, squared = (np.zeros(shape, np.float32) for _ in range(3))
     for frame in frames:
@@ -154,10 +168,10 @@ def _lasting(
             mean += slope / count
             squared += slope * slope / count
     here = (x * x + y * y).sum(-1)
-    share, fine = (_share(here, squared.sum(-1), count, window) for window in (WINDOW, 3))
+    share, fine, finest = (_share(here, squared.sum(-1), count, window) for window in (WINDOW, 3, 1))
     contrast = np.sqrt(cv2.blur(here, (3, 3))) / CONTRAST
     perhaps = np.minimum(np.minimum(share, contrast), fine) >= PERHAPS
-    return (x, y), np.minimum(share, contrast) >= 1, perhaps
+    return (x, y), np.minimum(share, contrast) >= 1, perhaps, perhaps & (finest >= PERHAPS)
 
 
 def _share(
@@ -243,9 +257,8 @@ def _enclosed(
 
 def _sound(
     found: Bool[np.ndarray, "H W"], proven: Bool[np.ndarray, "H W"], passing: _Passing
-) -> Bool[np.ndarray, "H W"]:
-    """The finds that are proven and that the world goes by, without specks; with the soft pixels of their outline."""
-    kept = np.zeros_like(found)
+) -> Iterator[Bool[np.ndarray, "H W"]]:
+    """The finds that are proven and that the world goes by, without specks, each for itself."""
     count, labels = cv2.connectedComponents(found.astype(np.uint8), connectivity=8)
     near, around = (_disk(GAP * max(found.shape) * factor) for factor in (0.5, 2.0))
     # Filters of cameras and scalers leave their traces along the very edge of the picture.
@@ -259,8 +272,31 @@ def _sound(
         ring = _morphed(cv2.MORPH_DILATE, part, around) & ~_morphed(cv2.MORPH_DILATE, part, near) & ~found
         seen = passing.seen[ring].sum()
         if seen < 0.05 * ring.sum() or passing.went[ring].sum() >= SURROUNDED * seen:
-            kept |= part
-    return _morphed(cv2.MORPH_DILATE, kept, np.ones((3, 3), np.uint8))
+            yield part
+
+
+def _strays(
+    frames: list[UInt8[np.ndarray, "H W 3"]],
+    x: Float[np.ndarray, "H W 3"],
+    y: Float[np.ndarray, "H W 3"],
+    part: Bool[np.ndarray, "H W"],
+) -> float:
+    """How far a part of the picture moves across its own edges, in pixels, root mean square over the frames.
+
+    By least squares between every frame and the mean of all (Lucas and Kanade, IJCAI 1981).
+
+    Args:
+        frames: RGB.
+        x: Mean of their gradients, sideways.
+        y: And down.
+        part: Where.
+    """
+    gradient = np.stack([x[part].ravel(), y[part].ravel()])
+    hessian = gradient @ gradient.T
+    hessian += 0.01 * np.trace(hessian) * np.eye(2)  # along a line nothing is known
+    values = np.stack([frame[part].ravel() for frame in frames]).astype(np.float32)
+    slope = gradient @ (values - values.mean(axis=0)).T
+    return float(np.sqrt((slope * np.linalg.solve(hessian, slope)).sum() / len(frames) / np.trace(hessian)))
 
 
 def _pool(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -127,3 +127,42 @@ def test_nothing_is_fixed_on_a_tripod_whatever_passes_by() -> None:
 
 def test_a_clip_of_two_frames_has_nothing_fixed() -> None:
     assert find_fixed(passing((8.0, 0.0), 2)) is None
+
+
+def test_a_thin_line_stays_thin() -> None:
+    frames = passing((4.0, 2.0))
+    where = np.zeros(SIZE[::-1], np.uint8)
+    for picture in (*frames, where):
+        cv2.rectangle(picture, (30, 20), (290, 160), (255,) * 3 if picture.ndim == 3 else (1,), 1)
+    found = find_fixed(frames)
+    assert found is not None
+    assert found[where > 0].mean() > 0.9
+    assert found.sum() < 6 * where.sum()
+
+
+def swaying(far: float) -> UInt8[np.ndarray, "N H W 3"]:
+    """Hills with coarse structure that sway by so many pixels, and a ground before them that goes by."""
+    frames = passing((4.0, 0.0))
+    width, height = SIZE
+    hills = cv2.GaussianBlur(plain_texture(3, (width + 40, height + 40)), (0, 0), 4)
+    hills = np.clip(128 + 4 * (hills.astype(np.float32) - 128), 0, 255).astype(np.uint8)
+    for t, frame in enumerate(frames):
+        x, y = far * np.cos(0.5 * t), far * np.sin(0.4 * t)
+        frame[:60] = cv2.getRectSubPix(hills, SIZE, (20 + x + width / 2, 20 + y + height / 2))[:60]
+    return frames
+
+
+def test_far_hills_that_hardly_move_are_the_worlds() -> None:
+    assert find_fixed(swaying(1.0)) is None
+    steady = find_fixed(swaying(0.0))  # nothing tells these from a picture that is stuck on
+    assert steady is not None
+    assert steady[:50].mean() > 0.5
+
+
+@pytest.mark.parametrize("level", [90, 200])
+def test_plain_walls_and_skies_are_the_worlds(level: int) -> None:
+    frames = passing((4.0, 1.0), 12)
+    rng = np.random.default_rng(4)
+    shade = np.linspace(0, 8, SIZE[0])
+    frames[:, :80] = np.clip(level + shade[:, None] + rng.normal(0, 1, (12, 80, SIZE[0], 3)), 0, 255).astype(np.uint8)
+    assert find_fixed(frames) is None
