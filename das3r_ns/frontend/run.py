@@ -357,10 +357,10 @@ def _with_fixed(
         with progress.stage("What is fixed to the camera"):
             known = dataclasses.replace(known, fixed=find_fixed(images))
     if known.fixed is not None:
+        wrong = " If that is wrong, give a picture of it (--fixed-mask), black where nothing is fixed."
         progress.say(
-            f"{100 * known.fixed.mean():.1f} % of the picture is fixed to the camera (a bonnet, a logo, a clock): it "
-            "is left out of cameras and training, and does not count as moving. If that is wrong, give a picture of it "
-            "(--fixed-mask), black where nothing is fixed."
+            f"{100 * known.fixed.mean():.1f} % of the picture is fixed to the camera (a bonnet, a logo, a clock): it is "
+            f"left out of cameras and training, and does not count as moving.{'' if config.fixed_mask else wrong}"
         )
     return known
 

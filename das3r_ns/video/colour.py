@@ -43,7 +43,17 @@ def is_hdr(frame: av.VideoFrame) -> bool:
 
 
 def shown(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    """The frame in sRGB's primaries, 8 bits."""
+    """The frame in sRGB's primaries, 8 bits; what is transparent is black."""
+    picture = _opaque(frame)
+    if not any(part.is_alpha for part in frame.format.components):
+        return picture
+    # The colour below the transparent is whatever the encoder left there.
+    alpha = frame.to_ndarray(format="rgba")[..., 3:].astype(np.uint16)
+    return ((picture * alpha + 127) // 255).astype(np.uint8)
+
+
+def _opaque(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+    """The same without regard to what is transparent."""
     if is_hdr(frame):
         return _standard_range(_rgb_2020(frame), int(frame.color_trc))
     # Swscale leaves films of 10 bits two levels too dark where it packs them, and not where colours stay apart.

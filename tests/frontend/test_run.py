@@ -98,7 +98,8 @@ def test_what_is_found_to_be_fixed_is_said_and_kept(
         assert estimate.fixed is not None
         np.testing.assert_array_equal(estimate.fixed, fixed)
         assert estimate.provenance["fixed_share"] == 0.2
-    assert any(message.startswith("20.0 % of the picture is fixed to the camera") for message in progress.messages)
+    (said,) = (message for message in progress.messages if message.startswith("20.0 % of the picture is fixed"))
+    assert "(--fixed-mask)" in said
 
 
 def test_another_video_or_setting_runs_it_again(data: Path, oracle_front_end: list[int]) -> None:

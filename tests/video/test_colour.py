@@ -39,7 +39,22 @@ def film(path: Path, frame: av.VideoFrame, matrix: int, colour_range: int, trans
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2)))
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+
+
+@pytest.mark.parametrize("way", ["bgra", "yuva444p", "yuva444p10le"])
+def test_what_is_transparent_is_black_and_the_rest_as_it_was(tmp_path: Path, way: str) -> None:
+    truth = colours()
+    alpha = np.full(truth.shape[:2], 255, np.uint8)
+    alpha[:, :40], alpha[:, 40:60] = 0, 128
+    frame = av.VideoFrame.from_ndarray(np.dstack([truth, alpha]), format="rgba").reformat(
+        format=way, **({} if way == "bgra" else {"dst_colorspace": Colorspace.ITU709})
+    )
+    clip = open_clip(film(tmp_path / "film.mkv", frame, BT709, LIMITED))
+    seen = next(clip.original_images()).astype(float)
+    assert not seen[:, :40].any()
+    assert psnr(seen[:, 40:60], truth[:, 40:60] * (128 / 255)) > 38
+    assert psnr(seen[:, 60:], truth[:, 60:]) > 38
 
 
 @pytest.mark.parametrize(

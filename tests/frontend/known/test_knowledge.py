@@ -219,6 +219,7 @@ def test_a_picture_of_what_is_fixed_is_taken(room: Path, demo_video, tmp_path: P
     np.testing.assert_array_equal(found.dynamic_probability[:, :71], demo_video.estimate.dynamic_probability[:, :71])
     assert found.provenance["fixed_share"] == pytest.approx(0.2, abs=0.01)
     assert any("20.0 % of the picture is fixed" in message for message in progress.messages)
+    assert not any("--fixed-mask" in message for message in progress.messages)
 
 
 def test_a_black_picture_says_that_nothing_is_fixed(room: Path, tmp_path: Path, oracle_front_end: list[int]) -> None:
