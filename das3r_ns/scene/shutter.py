@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene import shutter_kernels as kernels
 from das3r_ns.scene.lens import Lens
 
 ROUNDS = 5
@@ -62,8 +63,9 @@ class Shutter:
 
     def to_level(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
         """Direction in the level picture of what a frame of the video shows in ``directions`` (x, y, 1)."""
-        turn, shift = self._motion(directions, frame)
-        return _turned(directions, turn, shift)
+        flat = np.ascontiguousarray(directions, dtype=np.float64).reshape(-1, 2)
+        moments = self._moments(directions).reshape(-1)
+        return kernels.moved(flat, moments, self.motion[frame]).reshape(directions.shape)
 
     def to_filmed(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
         """Undoes :meth:`to_level`."""
@@ -113,17 +115,13 @@ class Shutter:
         lens = Lens.from_json(values["lens"]) if "lens" in values else None
         return cls(float(values["readout"]), (float(x), float(y)), motion, lens)
 
-    def _motion(
-        self, directions: Float[np.ndarray, "*n 2"], frame: int
-    ) -> tuple[Float[np.ndarray, "*n 3"], Float[np.ndarray, "*n 3"]]:
-        """Rotation vector and translation of the rows that show ``directions``."""
+    def _moments(self, directions: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n"]:
+        """Frame times from the middle row to the rows that show ``directions``."""
         if self.lens is None:
-            rows = directions[..., 1:] / (2 * self.view[1])
+            rows = directions[..., 1] / (2 * self.view[1])
         else:  # far outside of the picture the polynomial of a lens turns back
-            rows = np.clip(self.lens.distort(directions)[..., 1:] / self.lens.size[1] - 0.5, -0.6, 0.6)
-        s = self.readout * rows
-        moved = s * self.motion[frame, 0] + s**2 * self.motion[frame, 1]
-        return moved[..., 3:], moved[..., :3]
+            rows = np.clip(self.lens.distort(directions)[..., 1] / self.lens.size[1] - 0.5, -0.6, 0.6)
+        return self.readout * rows
 
     def _map(self, way: Any, size: tuple[int, int], matrix: np.ndarray, frame: int) -> np.ndarray:
         """For ``cv2.remap``: where each pixel of one picture lies in the other."""
@@ -133,16 +131,6 @@ class Shutter:
 
 def _directions(size: tuple[int, int], matrix: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "H W 2"]:
     return (geo.pixel_centres(size[1], size[0]) - matrix[:2, 2]) / matrix[[0, 1], [0, 1]]
-
-
-def _turned(
-    directions: Float[np.ndarray, "*n 2"], turn: Float[np.ndarray, "*n 3"], shift: Float[np.ndarray, "*n 3"]
-) -> Float[np.ndarray, "*n 2"]:
-    """Directions after turns of a few degrees, to the third power of the angle, and shifts."""
-    rays = np.concatenate([directions, np.ones_like(directions[..., :1])], axis=-1)
-    once = np.cross(turn, rays)
-    moved = rays + once + 0.5 * np.cross(turn, once) + shift
-    return moved[..., :2] / moved[..., 2:]
 
 
 def _remapped(picture: np.ndarray, where: np.ndarray, interpolation: int) -> np.ndarray:

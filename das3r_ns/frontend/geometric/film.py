@@ -63,8 +63,11 @@ class Film:
         """
 
         def large() -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+            full = lens
             for image in self.large():
-                yield lens.at((image.shape[1], image.shape[0])).undistorted_picture(image, cv2.INTER_CUBIC)
+                if full.size != (image.shape[1], image.shape[0]):
+                    full = lens.at((image.shape[1], image.shape[0]))  # keeps its map from one frame to the next
+                yield full.undistorted_picture(image, cv2.INTER_CUBIC)
 
         masks, fixed = self.known.masks, self.known.fixed
         masks = None if masks is None else lens.undistorted(masks)
