@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8, UInt64
 
 from das3r_ns.frontend.geometric import stereo_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.known_poses import lenses
@@ -146,7 +146,8 @@ def match_frames(
 
     if device is None:
         with ThreadPoolExecutor(max_workers=workers(MEMORY, locked=0.1)) as pool:
-            measured = list(pool.map(lambda sweep: believed(sweep, _match(sweep, pictures, static)), sweeps))
+            words = kernels.packed(pictures, static)
+            measured = list(pool.map(lambda sweep: believed(sweep, _match(sweep, pictures, words)), sweeps))
     else:
         from das3r_ns.frontend.geometric.torch_kernels.stereo import best_matches
 
@@ -164,14 +165,12 @@ def resized(maps: Shaped[np.ndarray, "N H W *c"], size: tuple[int, int]) -> Shap
     return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_AREA) for one in maps])
 
 
-def _match(sweep: Sweep, images: UInt8[np.ndarray, "N H W 3"], static: Bool[np.ndarray, "N H W"]) -> Found:
+def _match(sweep: Sweep, images: UInt8[np.ndarray, "N H W 3"], words: UInt64[np.ndarray, "N A"]) -> Found:
     """Position, margin and misfit of one frame's best levels."""
-    image, others = images[sweep.frame].astype(np.float32), sweep.others
-    costs = kernels.matching_costs(
-        image, images[others].astype(np.float32), static[others], sweep.rays, sweep.offsets, sweep.levels, LIMIT
-    )
+    image, others = images[sweep.frame], np.array(sweep.others)
+    costs = kernels.matching_costs(image, words, others, sweep.rays, sweep.offsets, sweep.levels, LIMIT)
     costs = cv2.blur(costs, (WINDOW, WINDOW))
-    total = kernels.semi_global_costs(costs, image, STEP_PENALTY, JUMP_PENALTY, EDGE)
+    total = kernels.semi_global_costs(costs, image.astype(np.float32), STEP_PENALTY, JUMP_PENALTY, EDGE)
     return kernels.best_levels(total, costs)
 
 

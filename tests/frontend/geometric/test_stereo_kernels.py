@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from das3r_ns.frontend.geometric.stereo_kernels import best_levels, matching_costs, semi_global_costs
+from das3r_ns.frontend.geometric.stereo_kernels import best_levels, matching_costs, packed, semi_global_costs
 
 
 def shifted_rays(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -21,12 +21,14 @@ def shifted_rays(count: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("count", [1, 3, 6])
 def test_costs_are_those_of_the_better_half_of_the_sources(count: int) -> None:
     rng = np.random.default_rng(count)
-    image = rng.uniform(0, 50, (7, 12, 3)).astype(np.float32)
-    sources = rng.uniform(0, 50, (count, 7, 12, 3)).astype(np.float32)
-    usable = rng.random((count, 7, 12)) > 0.2
+    image = rng.integers(0, 50, (7, 12, 3), dtype=np.uint8)
+    pictures = rng.integers(0, 50, (count + 2, 7, 12, 3), dtype=np.uint8)
+    others = np.array([0, *range(2, count + 1)])  # and not those of the frames in between
+    everywhere = rng.random((count + 2, 7, 12)) > 0.2
+    sources, usable = pictures[others].astype(np.float32), everywhere[others]
     levels = np.array([0.0, 0.3, 0.75, 1.5], np.float32)
     limit = 60.0
-    found = matching_costs(image, sources, usable, *shifted_rays(count), levels, limit)
+    found = matching_costs(image, packed(pictures, everywhere), others, *shifted_rays(count), levels, limit)
 
     def errors_at(row: int, col: int, level: float) -> list[float]:
         """Of the sources that see the point, least first."""
@@ -37,7 +39,7 @@ def test_costs_are_those_of_the_better_half_of_the_sources(count: int) -> None:
                 continue
             at = np.array([[u]], np.float32), np.array([[row]], np.float32)
             sample = cv2.remap(sources[m], *at, cv2.INTER_LINEAR)[0, 0]
-            errors.append(min(float(np.abs(sample - image[row, col]).sum()), limit))
+            errors.append(min(float(np.abs(sample - image[row, col].astype(float)).sum()), limit))
         return sorted(errors)
 
     for row, col in itertools.product(range(6), range(12)):
@@ -52,10 +54,11 @@ def test_costs_are_those_of_the_better_half_of_the_sources(count: int) -> None:
 
 
 def test_a_point_in_the_plane_of_a_source_has_no_sample_there() -> None:
-    image = np.zeros((4, 6, 3), np.float32)
+    image = np.zeros((4, 6, 3), np.uint8)
+    words = packed(image[None], np.ones((1, 4, 6), bool))
     rays, offsets = np.eye(3, dtype=np.float32)[None], np.array([[0.0, 0.0, -1.0]], np.float32)
     levels = np.array([0.0, 1.0, 2.0], np.float32)  # z there is 1, 0 and -1
-    costs = matching_costs(image, image[None], np.ones((1, 4, 6), bool), rays, offsets, levels, 60.0)
+    costs = matching_costs(image, words, np.array([0]), rays, offsets, levels, 60.0)
     np.testing.assert_allclose(costs[:3, :5], np.broadcast_to([30.0, 60.0, 60.0], (3, 5, 3)))
 
 
@@ -109,3 +112,11 @@ def test_the_best_level_is_refined_by_a_parabola() -> None:
     assert position[0, 0] == pytest.approx(4.3, abs=1e-5)
     assert margin[0, 0] == pytest.approx((7 - 4.3) ** 2 - 0.3**2, abs=1e-4)
     assert misfit[0, 0] == 4.0
+
+
+def test_with_few_levels_there_is_no_other_to_be_worse_and_no_number_is_no_end() -> None:
+    total = np.array([[[3.0, 1.0, 2.0], [np.nan] * 3]], np.float32)
+    position, margin, _ = best_levels(total, np.zeros_like(total))
+    assert position[0, 0] == pytest.approx(1.0 + 0.5 / 3)
+    assert margin[0, 0] == np.inf
+    assert 0 <= position[0, 1] < 3 or np.isnan(position[0, 1])

@@ -31,9 +31,8 @@ def test_matching_costs_are_those_of_numba(count: int, some_move: bool) -> None:
     rays = (k @ turned[:, :3, :3] @ np.linalg.inv(k)).astype(np.float32)
     offsets = (rng.normal(0, 0.2, (count, 3)) @ k.T).astype(np.float32)
     levels = np.linspace(0.05, 2.5, LEVELS, dtype=np.float32)
-    there = numba_kernels.matching_costs(
-        pictures[0].astype(np.float32), pictures[1:].astype(np.float32), usable, rays, offsets, levels, 20.0
-    )
+    words = numba_kernels.packed(pictures[1:], usable)
+    there = numba_kernels.matching_costs(pictures[0], words, np.arange(count), rays, offsets, levels, 20.0)
     image, sources, allowed, *geometry = map(
         torch.from_numpy, (pictures[0], pictures[1:], usable, rays, offsets, levels)
     )
