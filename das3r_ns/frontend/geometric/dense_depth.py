@@ -16,6 +16,7 @@ from das3r_ns.frontend.geometric import dense_depth_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import texture_weight
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.smoothing_kernels import smooth_along_image
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
 
@@ -318,7 +319,7 @@ def _fill(
     around = inverse_depth
     for strength in filling.strengths:
         sums = np.stack([weight * inverse_depth + floor * around, weight + floor]).astype(np.float32)
-        summed, total = kernels.smooth_along_image(sums, across, down, strength, FILL_ROUNDS)
+        summed, total = smooth_along_image(sums, across, down, strength, FILL_ROUNDS)
         around = summed / np.maximum(total, 1e-20)
     own = np.clip(confidence / filling.believed, 0.0, 1.0)
     blended = own * inverse_depth + (1.0 - own) * around

@@ -1,4 +1,8 @@
-"""Compiled inner loops over pixels: inverse depth from many flows, agreement between frames, edge-aware smoothing."""
+"""Compiled inner loops over pixels: inverse depth from many flows, and agreement between frames.
+
+The innermost loops run over pixels next to each other in a row, so that the compiler makes vector instructions of them
+(see also ``stereo_kernels``): what does not hold for a pixel is a choice between two values there, not a branch.
+"""
 
 from __future__ import annotations
 
@@ -12,61 +16,98 @@ SAME_START = 0.1
 MIN_Z = 0.02
 """As in the bundle adjustment: a point nearer than this to the other camera's plane has no projection."""
 
+NO_WEIGHT = 1e-6
+"""Sum of the weights of all flows of a pixel up to which nothing is known of it."""
 
-@njit(cache=True, nogil=True)
-def _cost(d, x, y, rays, offsets, targets, weights, scales, row, col, fx, cx, cy):
-    """Sum of the Geman-McClure losses of one pixel at inverse depth d."""
-    total = 0.0
-    for e in range(len(weights)):
-        w = weights[e, row, col]
-        if w <= 0.0:
-            continue
-        h, t = rays[e], offsets[e]
-        qz = h[2, 0] * x + h[2, 1] * y + h[2, 2] + t[2] * d
-        if qz < MIN_Z:
-            total += w
-            continue
-        ru = fx * (h[0, 0] * x + h[0, 1] * y + h[0, 2] + t[0] * d) / qz + cx - targets[e, row, col, 0] - col - 0.5
-        rv = fx * (h[1, 0] * x + h[1, 1] * y + h[1, 2] + t[1] * d) / qz + cy - targets[e, row, col, 1] - row - 0.5
-        square = ru * ru + rv * rv
-        s = scales[e, row, col]
-        total += w * square / (s * s + square)
-    return total
+BLOCK = 64
+"""Pixels of a row that are solved together: what they need stays in the nearest cache."""
+
+FAST = {"nnan", "ninf", "nsz", "reassoc", "contract", "arcp"}
+"""Fast arithmetic but for functions."""
+
+NONE = np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
-def _refine(d, x, y, rays, offsets, targets, weights, scales, row, col, fx, cx, cy, widen, steps, low, high):
-    """Gauss-Newton steps of one inverse depth; returns it with its information in 1 / px^2."""
-    information = 0.0
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _seen(ray, y):
+    """What one row of the linear part of a motion makes of a pixel: a factor of x, and the rest."""
+    return ray[0], ray[1] * y + ray[2]
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _refine(d, information, gradient, x, y, count, rays, offsets, focal, flow, widen, steps, low, high):
+    """Gauss-Newton steps of a block of inverse depths, in place, with their information in 1 / px^2.
+
+    Args:
+        d: Inverse depths.
+        information: To be filled.
+        gradient: Room for another.
+        x: First coordinates of the rays.
+        y: The second coordinate, of them all.
+        count: Pixels in the block.
+        rays: See :func:`inverse_depth_from_flows`.
+        offsets: Likewise.
+        focal: Likewise.
+        flow: Weights, squared scales and targets (u, v) from the principal point, BLOCK for each flow.
+        widen: Factor of the squared scales.
+        steps: Number of steps.
+        low: Smallest inverse depth.
+        high: Largest one.
+    """
+    weights, squares, us, vs = flow
     for _ in range(steps):
-        information = 0.0
-        gradient = 0.0
-        for e in range(len(weights)):
-            w = weights[e, row, col]
-            if w <= 0.0:
-                continue
-            h, t = rays[e], offsets[e]
-            qz = h[2, 0] * x + h[2, 1] * y + h[2, 2] + t[2] * d
-            if qz < MIN_Z:
-                continue
-            px = (h[0, 0] * x + h[0, 1] * y + h[0, 2] + t[0] * d) / qz
-            py = (h[1, 0] * x + h[1, 1] * y + h[1, 2] + t[1] * d) / qz
-            ru = fx * px + cx - targets[e, row, col, 0] - col - 0.5
-            rv = fx * py + cy - targets[e, row, col, 1] - row - 0.5
-            ju = fx / qz * (t[0] - px * t[2])
-            jv = fx / qz * (t[1] - py * t[2])
-            s = widen * scales[e, row, col]
-            ratio = 1.0 + (ru * ru + rv * rv) / (s * s)
-            w = w / (s * s * ratio * ratio)
-            information += w * (ju * ju + jv * jv)
-            gradient += w * (ju * ru + jv * rv)
-        if information <= 0.0:
-            return d, 0.0
-        d = min(max(d - gradient / information, max(0.5 * d, low)), min(2.0 * d, high))
-    return d, information
+        information[:] = 0.0
+        gradient[:] = 0.0
+        for e in range(len(rays)):
+            (ax, bx), (ay, by), (az, bz) = _seen(rays[e, 0], y), _seen(rays[e, 1], y), _seen(rays[e, 2], y)
+            tx, ty, tz = offsets[e, 0], offsets[e, 1], offsets[e, 2]
+            for k in range(count):
+                i = np.uintp(e * BLOCK) + np.uintp(k)
+                qz = az * x[k] + bz + tz * d[k]
+                front = qz >= MIN_Z
+                iz = 1.0 / (qz if front else 1.0)
+                px = (ax * x[k] + bx + tx * d[k]) * iz
+                py = (ay * x[k] + by + ty * d[k]) * iz
+                ru, rv = focal * px - us[i], focal * py - vs[i]
+                ju, jv = focal * iz * (tx - px * tz), focal * iz * (ty - py * tz)
+                square = widen * squares[i]
+                total = square + (ru * ru + rv * rv)
+                w = weights[i] * square / (total * total)
+                w = w if front else 0.0
+                information[k] += w * (ju * ju + jv * jv)
+                gradient[k] += w * (ju * ru + jv * rv)
+        for k in range(count):
+            known = information[k] > 0.0
+            moved = d[k] - gradient[k] / (information[k] if known else 1.0)
+            least, most = 0.5 * d[k], 2.0 * d[k]
+            least = least if least > low else low
+            most = most if most < high else high
+            moved = moved if moved > least else least
+            moved = moved if moved < most else most
+            d[k] = moved if known else d[k]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _costs(d, out, x, y, count, rays, offsets, focal, flow):
+    """Sums of the Geman-McClure losses of a block of pixels at inverse depths d; see :func:`_refine`."""
+    weights, squares, us, vs = flow
+    out[:] = 0.0
+    for e in range(len(rays)):
+        (ax, bx), (ay, by), (az, bz) = _seen(rays[e, 0], y), _seen(rays[e, 1], y), _seen(rays[e, 2], y)
+        tx, ty, tz = offsets[e, 0], offsets[e, 1], offsets[e, 2]
+        for k in range(count):
+            i = np.uintp(e * BLOCK) + np.uintp(k)
+            qz = az * x[k] + bz + tz * d[k]
+            front = qz >= MIN_Z
+            iz = 1.0 / (qz if front else 1.0)
+            ru = focal * (ax * x[k] + bx + tx * d[k]) * iz - us[i]
+            rv = focal * (ay * x[k] + by + ty * d[k]) * iz - vs[i]
+            square = ru * ru + rv * rv
+            loss = square / (squares[i] + square)
+            out[k] += weights[i] * (loss if front else 1.0)
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def inverse_depth_from_flows(
     start: Float[np.ndarray, "S H W"],
     flows: Float[np.ndarray, "M H W 2"],
@@ -99,40 +140,97 @@ def inverse_depth_from_flows(
     inverse_depth = np.empty((height, width), dtype=np.float32)
     information = np.empty((height, width), dtype=np.float32)
     loss = np.empty((height, width), dtype=np.float32)
+    size = len(weights) * BLOCK
+    flow = np.empty(size), np.empty(size), np.empty(size), np.empty(size)
+    x, d, gradient, known, total = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    best, best_cost, cost = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    other = np.empty(BLOCK, np.bool_)
     for row in range(height):
-        for col in range(width):
-            x = (col + 0.5 - cx) / focal
-            y = (row + 0.5 - cy) / focal
-            total = 0.0
+        y = (row + 0.5 - cy) / focal
+        for first in range(0, width, BLOCK):
+            count = min(BLOCK, width - first)
+            total[:] = 0.0
+            for k in range(count):
+                x[k] = (first + k + 0.5 - cx) / focal
             for e in range(len(weights)):
-                total += weights[e, row, col]
-            best = float(start[0, row, col])
-            if total <= 1e-6:
-                inverse_depth[row, col] = best
-                information[row, col] = 0.0
-                loss[row, col] = 1.0
-                continue
-            best_cost = 1e30
+                for k in range(count):
+                    at, col = e * BLOCK + k, first + k
+                    flow[0][at] = weights[e, row, col]
+                    flow[1][at] = scales[e, row, col] * scales[e, row, col]
+                    flow[2][at] = flows[e, row, col, 0] + (col + 0.5 - cx)
+                    flow[3][at] = flows[e, row, col, 1] + (row + 0.5 - cy)
+                    total[k] += weights[e, row, col]
             for s in range(len(start)):
-                d = min(max(float(start[s, row, col]), low), high)
-                if s > 0 and abs(d - start[0, row, col]) < SAME_START * d:
-                    continue  # on smooth ground the starts differ by less than the first step mends
-                d, _ = _refine(
-                    d, x, y, rays, offsets, flows, weights, scales, row, col, focal, cx, cy, 4.0, 3, low, high
-                )
-                cost = _cost(d, x, y, rays, offsets, flows, weights, scales, row, col, focal, cx, cy)
-                if cost < best_cost:
-                    best, best_cost = d, cost
-            best, info = _refine(
-                best, x, y, rays, offsets, flows, weights, scales, row, col, focal, cx, cy, 1.0, 4, low, high
-            )
-            inverse_depth[row, col] = best
-            information[row, col] = info
-            loss[row, col] = best_cost / total
+                some = False
+                for k in range(count):
+                    d[k] = min(max(float(start[s, row, first + k]), low), high)
+                    # On smooth ground the starts differ by less than the first step mends.
+                    near = abs(d[k] - start[0, row, first + k]) < SAME_START * d[k]
+                    other[k] = s == 0 or (not near and total[k] > NO_WEIGHT)
+                    some |= other[k]
+                if not some:
+                    continue
+                _refine(d, known, gradient, x, y, count, rays, offsets, focal, flow, 16.0, 3, low, high)
+                _costs(d, cost, x, y, count, rays, offsets, focal, flow)
+                for k in range(count):
+                    if other[k] and (s == 0 or cost[k] < best_cost[k]):
+                        best[k], best_cost[k] = d[k], cost[k]
+            _refine(best, known, gradient, x, y, count, rays, offsets, focal, flow, 1.0, 4, low, high)
+            for k in range(count):
+                any_flow = total[k] > NO_WEIGHT
+                inverse_depth[row, first + k] = best[k] if any_flow else start[0, row, first + k]
+                information[row, first + k] = known[k] if any_flow else 0.0
+                loss[row, first + k] = best_cost[k] / total[k] if any_flow else 1.0
     return inverse_depth, information, loss
 
 
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _places(d, y, ray, offset, focal, width, height, at, base, expected):
+    """Where another frame sees the points of a row: number of the pixel (-1 = none), z at infinity, inverse depth."""
+    cx, cy = width / 2, height / 2
+    (ax, bx), (ay, by), (az, bz) = _seen(ray[0], y), _seen(ray[1], y), _seen(ray[2], y)
+    tx, ty, tz = offset[0], offset[1], offset[2]
+    right, bottom = float(width), float(height)
+    for k in range(len(d)):
+        x = (k + 0.5 - cx) / focal
+        base[k] = az * x + bz
+        qz = base[k] + tz * d[k]
+        front = qz >= MIN_Z
+        iz = 1.0 / (qz if front else 1.0)
+        u = focal * (ax * x + bx + tx * d[k]) * iz + cx
+        v = focal * (ay * x + by + ty * d[k]) * iz + cy
+        inside = front & (u >= 0.0) & (v >= 0.0) & (u < right) & (v < bottom)
+        u = u if inside else 0.0
+        v = v if inside else 0.0
+        at[k] = np.int32(v) * np.int32(width) + np.int32(u) if inside else np.int32(-1)
+        expected[k] = d[k] * iz
+
+
 @njit(cache=True, nogil=True)
+def _look_up(others, trust, first, at, seen, weight):
+    """Inverse depth and trust there."""
+    for k in range(len(at)):
+        n = first + np.uintp(at[k] if at[k] > 0 else np.int32(0))
+        seen[k] = others[n]
+        weight[k] = trust[n] if at[k] >= 0 else NONE
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _judge(base, expected, seen, weight, tz, tolerance, far, summed, agree, contradict):
+    """Add up what agrees and what contradicts."""
+    for k in range(len(base)):
+        gap = seen[k] - expected[k]
+        same = abs(gap) < tolerance * (expected[k] if expected[k] > far else far)
+        # The d of this frame that the other one means solves 1 / other = (base + t_z d) / d.
+        denominator = 1.0 / seen[k] - tz
+        fits = same & (denominator > 1e-9)
+        back = weight[k] * base[k] / (denominator if fits else 1.0)
+        summed[k] += np.float32(back if fits else 0.0)
+        agree[k] += weight[k] if fits else NONE
+        contradict[k] += weight[k] if (not same) & (gap < 0.0) else NONE
+
+
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def compare_frames(
     inverse_depth: Float[np.ndarray, "H W"],
     others: Float[np.ndarray, "M H W"],
@@ -161,88 +259,18 @@ def compare_frames(
         contradicts it.
     """
     height, width = inverse_depth.shape
-    cx, cy = width / 2, height / 2
     summed = np.zeros((height, width), dtype=np.float32)
     agree = np.zeros((height, width), dtype=np.float32)
     contradict = np.zeros((height, width), dtype=np.float32)
+    at, base, expected = np.empty(width, np.int32), np.empty(width), np.empty(width)
+    seen, weight = np.empty(width, np.float32), np.empty(width, np.float32)
+    flat_others, flat_trust = others.reshape(-1), trust.reshape(-1)
     for row in range(height):
-        for col in range(width):
-            x = (col + 0.5 - cx) / focal
-            y = (row + 0.5 - cy) / focal
-            d = inverse_depth[row, col]
-            for e in range(len(others)):
-                h, t = rays[e], offsets[e]
-                base = h[2, 0] * x + h[2, 1] * y + h[2, 2]
-                qz = base + t[2] * d
-                if qz < MIN_Z:
-                    continue
-                u = int(np.floor(focal * (h[0, 0] * x + h[0, 1] * y + h[0, 2] + t[0] * d) / qz + cx))
-                v = int(np.floor(focal * (h[1, 0] * x + h[1, 1] * y + h[1, 2] + t[1] * d) / qz + cy))
-                if u < 0 or v < 0 or u >= width or v >= height:
-                    continue
-                w = trust[e, v, u]
-                if w <= 0.0:
-                    continue
-                other = others[e, v, u]
-                expected = d / qz
-                if abs(other - expected) < tolerance * max(expected, far):
-                    # The d of this frame that the other one means solves 1 / other = (base + t_z d) / d.
-                    denominator = 1.0 / other - t[2]
-                    if denominator > 1e-9:
-                        summed[row, col] += w * base / denominator
-                        agree[row, col] += w
-                elif other < expected:
-                    contradict[row, col] += w
+        y = (row + 0.5 - height / 2) / focal
+        for e in range(len(others)):
+            _places(inverse_depth[row], y, rays[e], offsets[e], focal, width, height, at, base, expected)
+            _look_up(flat_others, flat_trust, np.uintp(e * height * width), at, seen, weight)
+            _judge(
+                base, expected, seen, weight, offsets[e, 2], tolerance, far, summed[row], agree[row], contradict[row]
+            )
     return summed, agree, contradict
-
-
-@njit(cache=True, nogil=True)
-def _smooth_lines(values: Float[np.ndarray, "C L P"], guide: Float[np.ndarray, "L P"], strength: float) -> None:
-    """Solve (1 + strength * Laplacian) x = values along the second axis of every line, in place (Thomas algorithm)."""
-    channels, length, lines = values.shape
-    ratio = np.empty((length, lines), dtype=np.float32)
-    for p in range(lines):
-        ratio[0, p] = 0.0
-    previous = np.zeros(lines, dtype=np.float32)
-    for k in range(length):
-        for p in range(lines):
-            before = -strength * guide[k - 1, p] if k > 0 else 0.0
-            after = -strength * guide[k, p] if k + 1 < length else 0.0
-            pivot = 1.0 - before - after - before * previous[p]
-            previous[p] = after / pivot
-            ratio[k, p] = previous[p]
-            for c in range(channels):
-                above = values[c, k - 1, p] if k > 0 else 0.0
-                values[c, k, p] = (values[c, k, p] - before * above) / pivot
-    for k in range(length - 2, -1, -1):
-        for p in range(lines):
-            for c in range(channels):
-                values[c, k, p] -= ratio[k, p] * values[c, k + 1, p]
-
-
-@njit(cache=True, nogil=True)
-def smooth_along_image(
-    values: Float[np.ndarray, "C H W"],
-    across: Float[np.ndarray, "H W"],
-    down: Float[np.ndarray, "H W"],
-    strength: float,
-    rounds: int,
-) -> Float[np.ndarray, "C H W"]:
-    """Edge-aware smoothing by alternating one-dimensional solves (Min et al., TIP 2014, eq. 7 and section III-B).
-
-    Args:
-        values: Pictures to smooth, all alike.
-        across: Likeness, 0 to 1, of each pixel and the one to its right.
-        down: Likeness of each pixel and the one below.
-        strength: How far to smooth.
-        rounds: Number of pairs of passes, each a quarter as strong as the last.
-    """
-    out = values.copy()
-    flipped = np.ascontiguousarray(across.T)
-    for k in range(rounds):
-        lam = 1.5 * strength * 4.0 ** (rounds - 1 - k) / (4.0**rounds - 1.0)
-        turned = np.ascontiguousarray(out.transpose(0, 2, 1))
-        _smooth_lines(turned, flipped, lam)
-        out = np.ascontiguousarray(turned.transpose(0, 2, 1))
-        _smooth_lines(out, down, lam)
-    return out

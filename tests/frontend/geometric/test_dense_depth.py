@@ -13,7 +13,7 @@ import torch
 from das3r_ns.frontend.geometric import dense_depth as depth_module
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.dense_depth import DenseDepth, dense_depth
-from das3r_ns.frontend.geometric.dense_depth_kernels import smooth_along_image
+from das3r_ns.frontend.geometric.smoothing_kernels import smooth_along_image
 from das3r_ns.scene import geometry as geo
 
 

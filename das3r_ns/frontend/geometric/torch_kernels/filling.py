@@ -154,7 +154,7 @@ def smooth_along_image(
     strength: float,
     rounds: int,
 ) -> Float[Tensor, "B C H W"]:
-    """See :func:`das3r_ns.frontend.geometric.dense_depth_kernels.smooth_along_image`; of several frames."""
+    """See :func:`das3r_ns.frontend.geometric.smoothing_kernels.smooth_along_image`; of several frames."""
     across, down = across[:, None], down[:, None].transpose(2, 3)
     for k in range(rounds):
         lam = 1.5 * strength * 4.0 ** (rounds - 1 - k) / (4.0**rounds - 1.0)

@@ -12,6 +12,7 @@ import torch
 
 from das3r_ns.frontend.geometric import dense_depth_kernels as numba_kernels
 from das3r_ns.frontend.geometric.dense_depth import CLOSE, SMOOTH, DenseDepth, Filling, Sight, agree_and_fill
+from das3r_ns.frontend.geometric.smoothing_kernels import smooth_along_image
 from das3r_ns.frontend.geometric.torch_kernels import depth as torch_kernels
 from das3r_ns.frontend.geometric.torch_kernels import filling as torch_filling
 from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device
@@ -77,7 +78,7 @@ def test_smoothing_solves_the_same_equations(height: int, width: int, strength: 
     values = rng.random((2, height, width)).astype(np.float32)
     across, down = np.exp(-rng.exponential(1.0, (2, height, width))).astype(np.float32)
     across[:, -1], down[-1] = 0.0, 0.0
-    there = numba_kernels.smooth_along_image(values, across, down, strength, 4)
+    there = smooth_along_image(values, across, down, strength, 4)
     inputs = (torch.from_numpy(part)[None] for part in (values, across, down))
     here = torch_filling.smooth_along_image(*inputs, strength=strength, rounds=4)[0].numpy()
     np.testing.assert_allclose(here, there, rtol=2e-3)
