@@ -63,16 +63,17 @@ def build_room(
     mover: bool = False,
     strides: tuple[int, ...] = (1, 2, 4),
     zoom: Float[np.ndarray, " N"] | None = None,
+    c2w: Float[np.ndarray, "N 4 4"] | None = None,
 ) -> Room:
     """Flow of a video of ``size`` (width, height), with noise in pixels and a mover over 30 % of the picture.
 
-    ``zoom``: factor on the focal of every frame.
+    ``zoom``: factor on the focal of every frame. ``c2w``: cameras of a path of their own.
     """
     rng = np.random.default_rng(0)
     width, height = size
     factors = np.ones(count) if zoom is None else zoom
     intrinsics = [geo.pinhole(focal * factor, width, height) for factor in factors]
-    c2w = camera_path(count, speed=speed, turn=turn)
+    c2w = camera_path(count, speed=speed, turn=turn) if c2w is None else c2w
     depth = np.stack([box_depth(pose, k, height, width) for pose, k in zip(c2w, intrinsics, strict=True)])
     static = np.ones((count, height, width), dtype=np.float32)
     left = np.linspace(0.1 * width, 0.5 * width, count).astype(int)
@@ -83,6 +84,7 @@ def build_room(
     for i, j in strided_pairs(count, strides):
         flow, _ = geo.rigid_flow(depth[i], intrinsics[i], intrinsics[j], c2w[i], c2w[j])
         flow[static[i] == 0] = [left[j] - left[i], 0.4 * (j - i)]
+        flow = np.clip(flow, -1e4, 1e4)  # what lies behind the other camera
         fields[i, j] = (flow + noise * rng.normal(size=flow.shape)).astype(np.float16)
     texture = np.full((count, height, width), 10.0, dtype=np.float16)
     return Room(PairFlows(height, width, count, fields, texture), c2w, focal, depth, static)

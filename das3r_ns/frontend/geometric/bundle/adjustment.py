@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from das3r_ns.frontend.geometric.bundle.camera_kind import Recognition, recognise, recognise_known
 from das3r_ns.frontend.geometric.bundle.departures import (
@@ -25,8 +25,9 @@ from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_plac
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
-from das3r_ns.frontend.geometric.bundle.state import State, Terms, normalise_scale
+from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.swing import settle_swing
+from das3r_ns.frontend.geometric.bundle.tears import sewn, torn
 from das3r_ns.frontend.geometric.bundle.uncertainty import information_of
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
@@ -37,6 +38,10 @@ FINE_SCHEDULE = ((3.0, 1.5, 6), (2.5, 1.0, 6), (2.0, 0.5, 8), (2.0, 0.3, 10))
 
 FINE_SMOOTHNESS = 1e-4
 """Smoothness there: enough for points that nothing else determines; more flattens the depth and raises the focal."""
+
+COSTS = (1.05, 0.005)
+"""Factor, and share of all there is to lose, by which the robust loss of the flow that does not cross a tear may grow
+where it is mended. Flow that crosses it over long strides has made the tear and does not count."""
 
 
 @dataclass
@@ -206,6 +211,9 @@ def _solve_fine(
     terms = Terms(smoothness=FINE_SMOOTHNESS, near=world is not None)
     state = replace(state, inverse_depth=_resize_grid(grid, fine.rows, fine.columns))
     state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
+    behind = torn(fine, residual)
+    if len(behind) and state.optics is None:
+        state, residual, robust = _mended(solver, terms, behind, (state, residual, robust))
     if state.optics is not None and state.optics.readout:
         state, residual = settle_swing(solver, state, robust, terms)
     state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
@@ -215,6 +223,31 @@ def _solve_fine(
     if departs and (recognition.kind != "general" or not is_sure(solver, state, robust, smallest)):
         return None
     return _result(fine, recognition, focal_std)
+
+
+Annealed = tuple[State, Float[np.ndarray, "E K"], Robust]
+"""A solution, its residuals, and the robust scales at which it was found."""
+
+
+def _mended(solver: Solver, terms: Terms, behind: Int[np.ndarray, " T"], found: Annealed) -> Annealed:
+    """The adjustment without its tears; as it was where they come back, or where other flow does not fit then.
+
+    Args:
+        solver: Of the fine grid.
+        terms: What is solved for.
+        behind: Frames behind a tear.
+        found: The solution that tears.
+    """
+    start = sewn(solver.samples, found[0], behind)
+    if start is None:
+        return found
+    mended = anneal(solver, start, FINE_SCHEDULE, terms)
+    samples, robust = solver.samples, found[2]
+    side = np.searchsorted(behind, np.arange(samples.num_frames), side="right")
+    weight = solver.weights * (side[samples.sources] == side[samples.sinks])[:, None]
+    losses = [float((weight * robust.cost(residual, slice(None))).sum()) for residual in (found[1], mended[1])]
+    allowed = COSTS[0] * losses[0] + COSTS[1] * float(weight.sum())
+    return found if len(torn(samples, mended[1])) or losses[1] > allowed else mended
 
 
 def _adjust_depth(
