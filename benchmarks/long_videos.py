@@ -8,12 +8,16 @@ than with a real one.
 
 ``--front-end geometric``: the same for the front end without weights, on the walk round the block of street.py, twice
 round it in so many frames (once, in as many as one window has), with the error of its cameras. Give ``--work FOLDER``
-to keep the clips and what was found.
+to keep the clips and what was found, window by window: what was broken off goes on there, and its seconds are added up.
+Only the last window is always solved anew, so that the peak of memory is that of a run at one go. ``--keep NAME`` puts
+the figures into benchmarks/results/long, from where ``--update-docs`` writes the table of docs/results.md.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -22,6 +26,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from provenance import provenance_line, stamp
+from report import table, update_between_marks
 from rich.console import Console
 from rich.table import Table
 
@@ -29,12 +35,16 @@ from das3r_ns.evaluation.machine import describe_machine
 from das3r_ns.files import link_files, write_json
 from das3r_ns.frontend.windows import AT_ONCE
 
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "long"
+DOCS = HERE.parent / "docs" / "results.md"
+
 
 @dataclass
 class Arguments:
     """Measure a front end on videos of several lengths."""
 
-    output: Path
+    output: Path = Path("long_videos.json")
     """JSON file to write."""
     front_end: Literal["monst3r", "geometric"] = "monst3r"
     """Which."""
@@ -50,12 +60,21 @@ class Arguments:
     """As of das3r masks (geometric only)."""
     work: Path | None = None
     """Folder of the videos and the checkpoint; a temporary one if not given."""
+    laps: float | None = None
+    """Times round the block (geometric only); as the length says if not given."""
+    keep: str | None = None
+    """Name under which figures of the geometric front end are put into benchmarks/results/long."""
+    update_docs: bool = False
+    """Write the table of docs/results.md from those, and measure nothing."""
     alone: bool = False
     """Measure one length: given by this script itself to the process that does."""
 
 
 def main(arguments: Arguments) -> None:
     """Measure every length in a process of its own."""
+    if arguments.update_docs:
+        update_between_marks(DOCS, "long", markdown(load_results()))
+        return
     if arguments.alone:
         write_json(arguments.output, measure(arguments))
         return
@@ -65,6 +84,8 @@ def main(arguments: Arguments) -> None:
         prepare(work, arguments)
         rows = [in_own_process(work, count, arguments) for count in arguments.frames]
     write_json(arguments.output, {"machine": describe_machine(), "runs": rows})
+    if arguments.keep is not None:
+        write_json(RESULTS / f"{arguments.keep}.json", rows)
     print_table(rows)
 
 
@@ -82,7 +103,8 @@ def prepare(work: Path, arguments: Arguments) -> None:
         from street import write_street
 
         for count in arguments.frames:
-            write_street(work / f"street-{count}", count, laps_of(count), arguments.width, arguments.height)
+            laps = arguments.laps or laps_of(count)
+            write_street(clip_of(work, count, arguments), count, laps, arguments.width, arguments.height)
         return
     import torch
     from network import formula
@@ -107,12 +129,18 @@ def laps_of(count: int) -> float:
     return 1.0 if count <= AT_ONCE else 2.0
 
 
+def clip_of(work: Path, count: int, arguments: Arguments) -> Path:
+    """Where the walk in so many frames lies."""
+    return work / (f"street-{count}" if arguments.laps is None else f"street-{count}-{arguments.laps:g}")
+
+
 def in_own_process(work: Path, count: int, arguments: Arguments) -> dict[str, Any]:
     """Run this script for one length, so that its peak of memory is its own."""
     output = work / f"{count}.json"
     command = [sys.executable, __file__, "--output", str(output), "--work", str(work), "--frames", str(count)]
     command += ["--width", str(arguments.width), "--height", str(arguments.height), "--device", arguments.device]
     command += ["--alone", "--front-end", arguments.front_end, "--stereo" if arguments.stereo else "--no-stereo"]
+    command += [] if arguments.laps is None else ["--laps", str(arguments.laps)]
     subprocess.run(command, check=True)
     return json.loads(output.read_text())
 
@@ -126,7 +154,7 @@ def measure(arguments: Arguments) -> dict[str, Any]:
     assert arguments.work is not None
     (count,) = arguments.frames
     if arguments.front_end == "geometric":
-        return measure_geometric(arguments.work / f"street-{count}", arguments)
+        return measure_geometric(clip_of(arguments.work, count, arguments), arguments)
     small_heads()
     video = arguments.work / f"first-{count}"
     link_files(sorted((arguments.work / "demo" / "frames").iterdir())[:count], video)
@@ -152,20 +180,94 @@ def measure_geometric(street: Path, arguments: Arguments) -> dict[str, Any]:
     from das3r_ns.frontend.config import FrontEndConfig
     from das3r_ns.frontend.run import load_or_estimate
 
+    before = keep_windows(street, len(list((street / "frames").glob("*.png"))))
     side = max(arguments.width, arguments.height)
     config = FrontEndConfig("geometric", max_frames=0, shot=-1, long_side=side, stereo=arguments.stereo)
     cost = Cost()
     estimate = load_or_estimate(street, config).estimate
     poses = np.tile(np.eye(4), (estimate.num_frames, 1, 1))
     poses[:, :3] = np.loadtxt(street / "poses.txt").reshape(-1, 3, 4)
+    used = cost.so_far()
+    seconds = dict(estimate.provenance["seconds"])
+    for spent, of_stages in before:
+        for name in ("wall_s", "cpu_s"):
+            used[name] = round(used[name] + spent[name], 3)
+        for stage, value in of_stages.items():
+            seconds[stage] = round(seconds.get(stage, 0.0) + value, 2)
     return {
+        **stamp(),
         "frames": estimate.num_frames,
-        **cost.so_far(),
+        "laps": arguments.laps or laps_of(estimate.num_frames),
+        "size": f"{arguments.width} x {arguments.height}",
+        "windows": len(estimate.provenance.get("windows", [0])),
+        **used,
         "ate_percent": ate_percent(estimate.c2w_cv, poses),
-        "together": estimate.provenance.get("together"),
+        "ends": estimate.provenance.get("together", estimate.provenance.get("points", {})).get("ends"),
         "verdict": estimate.provenance["verdict"]["word"],
-        "seconds": estimate.provenance["seconds"],
+        "seconds": seconds,
     }
+
+
+Spent = tuple[dict[str, float], dict[str, float]]
+"""Cost of a window, and seconds of its stages by the clock."""
+
+
+def keep_windows(street: Path, count: int) -> list[Spent]:
+    """Make the geometric front end keep the windows of a clip that it has solved, all but the last.
+
+    Args:
+        street: The clip.
+        count: Its frames.
+
+    Returns:
+        A list that is filled with what windows had cost that were solved by an earlier process.
+    """
+    from das3r_ns.evaluation.cost import Cost
+    from das3r_ns.frontend.geometric import estimate as front_end
+
+    solve, folder, before = front_end._estimate_at_once, street / "windows", []
+
+    def kept(film, config, progress):
+        path = folder / f"{film.names[0]}-{len(film.names)}.pkl"
+        if path.is_file():
+            with path.open("rb") as file:
+                scene, cost, seconds = pickle.load(file)
+            before.append((cost, seconds))
+            return scene
+        cost, earlier = Cost(), dict(progress.seconds)
+        scene = solve(film, config, progress)
+        if not film.names[-1].startswith(f"{count - 1:05d}"):
+            seconds = {stage: value - earlier.get(stage, 0.0) for stage, value in progress.seconds.items()}
+            folder.mkdir(exist_ok=True)
+            temporary = folder / f".{path.name}.{os.getpid()}"
+            temporary.write_bytes(pickle.dumps((scene, cost.so_far(), seconds), protocol=5))
+            temporary.replace(path)
+        return scene
+
+    front_end._estimate_at_once = kept
+    return before
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table of docs/results.md, and where its figures come from."""
+    cells = []
+    for row in rows:
+        ends = row["ends"] or {}
+        said = f"{row['laps']:g}", row["size"], str(row["windows"])
+        cost = f"{row['cpu_s']:.0f}", f"{row['cpu_s'] / row['frames']:.2f}", str(row["peak_mb"])
+        loops = f"{len(ends.get('loops', ()))}, {'closed' if ends.get('closed') else 'not closed'}"
+        note = row.get("note", "")
+        cells.append([str(row["frames"]), *said, *cost, f"{row['ate_percent']:.2f}", loops, row["verdict"], note])
+    names = ["frames", "laps", "size", "windows", "CPU s", "CPU s a frame", "peak MB"]
+    return "\n".join(
+        [provenance_line(rows), "", *table([*names, "ATE, % of the path", "loops", "verdict", "note"], cells)]
+    )
+
+
+def load_results() -> list[dict[str, Any]]:
+    """Every row in benchmarks/results/long, by length."""
+    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in json.loads(path.read_text())]
+    return sorted(rows, key=lambda row: row["frames"])
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -179,7 +281,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     table.add_row("peak memory, MB", *(f"{row['peak_mb']}" for row in rows))
     if "ate_percent" in rows[0]:
         table.add_row("ATE, % of the path", *(f"{row['ate_percent']:.2f}" for row in rows))
-        loops = (len((row["together"] or {}).get("loops", ())) for row in rows)
+        loops = (len((row["ends"] or {}).get("loops", ())) for row in rows)
         table.add_row("loops closed", *map(str, loops))
         table.add_row("verdict", *(row["verdict"] for row in rows))
     Console().print(table)

@@ -77,21 +77,30 @@ def main(arguments: Arguments) -> None:
     joined = Joined.empty(count, height, width)
     joined.c2w_cv, unit = drifted(poses, rng)
     joined.intrinsics[:] = geo.pinhole((1 + FOCAL_OFF) * focal, width, height)
+    true_depth = np.empty(joined.depth.shape, np.float32)
     for i in range(count):
         depth = render_frame(boxes, None, 0.0, poses[i], focal, width, height).clean_depth
+        true_depth[i] = depth
         joined.depth[i] = depth * unit[i] * np.exp(rng.normal(0, DEPTH_NOISE, depth.shape))
     joined.confidence[:], joined.dynamic[:] = 0.8, masks > 0
     joined.known[:] = joined.measured[:] = True
     joined.windows = overlapping_windows(count, WINDOW, AGAIN)
     joined.kinds = ["general"] * len(joined.windows)
+    spread = [spread_of_units(joined.depth, true_depth)]
     before, cost = ate_percent(joined.c2w_cv, poses), Cost()
     record = refine_together(joined, images, iter(images), False, Progress())
-    console = Console()
+    spread.append(spread_of_units(joined.depth, true_depth))
+    console, ends = Console(), record["ends"]
     console.print(f"ATE {before:.3f} % of the path before, {ate_percent(joined.c2w_cv, poses):.4f} % after.")
-    console.print(
-        f"{len(record['loops'])} loops, {record['loops_left_out']} left out; focal {joined.intrinsics[0, 0, 0]:.2f}"
-    )
+    console.print(f"{len(ends['loops'])} loops, {ends['left_out']} left out; focal {joined.intrinsics[0, 0, 0]:.2f}")
     console.print(f"(true {focal:.2f}). {cost.so_far()}")
+    console.print("The unit of depth differs from frame to frame by {:.2%} before, {:.2%} after.".format(*spread))
+
+
+def spread_of_units(depth: Float[np.ndarray, "N H W"], truth: Float[np.ndarray, "N H W"]) -> float:
+    """Standard deviation of the unit of length that the depth of each frame has, as a share."""
+    units = np.array([np.median(one / other) for one, other in zip(depth, truth, strict=True)])
+    return float(units.std() / units.mean())
 
 
 if __name__ == "__main__":

@@ -73,6 +73,9 @@ class Signs:
     """Matches held back, by frame."""
     links: tuple[int, ...] = ()
     """Matches held back from before each frame but the first one to it or later ones."""
+    steps: tuple[float | None, ...] = ()
+    """Share of the matches held back between each frame but the first one and the one before it that is explained to a
+    pixel; None where there are too few."""
     share: float = 0.0
     """Share of them that is explained to a pixel."""
     median: float = 0.0
@@ -84,6 +87,16 @@ class Signs:
     None where there are too few points."""
     focals_apart: float = 0.0
     """Largest difference of log focal between two halves."""
+    back: tuple[int, ...] = ()
+    """Two frames far apart where the camera comes back to where it was, or may do so; empty = it does not."""
+    loops: tuple[int, ...] = ()
+    """Two frames far apart that see the same place; empty = none are known to."""
+    loop_matches: int = 0
+    """Matches held back between all frames that do so."""
+    loop_share: float = 0.0
+    """Share of them that is explained to a pixel."""
+    gap: float = 0.0
+    """Distance by which the path misses these places, in shares of the way between; 0 where it was made to meet."""
     readout: float = 0.0
     """Share of the frame time in which a rolling shutter reads a frame, which was taken off; 0 = a global shutter."""
 
@@ -171,15 +184,30 @@ def signs_of(estimate: SceneEstimate) -> Signs:
     if points is None:
         return replace(signs, untested=_why_untested(estimate))
     held_back, unit, halves = points["after" if points["taken"] else "before"], points["unit"], points["halves"]
+    ends = record.get("together", points).get("ends")
     return replace(
-        signs,
+        _with_ends(signs, ends) if ends else signs,
         matches=tuple(held_back["matches"]),
         links=tuple(held_back["links"]),
+        steps=tuple(held_back.get("steps", ())),
         share=held_back["share"] or 0.0,
         median=(held_back["median"] or 0.0) / unit,
         errors=tuple(None if error is None else error / unit for error in held_back["error"]),
         apart=None if halves is None else halves["path"],
         focals_apart=0.0 if halves is None else max(abs(value) for value in halves["focal"].values()),
+    )
+
+
+def _with_ends(signs: Signs, ends: Mapping[str, Any]) -> Signs:
+    """With what is known of places that the camera comes back to, see ``geometric/points/ends.py``."""
+    loops = ends["loops"]
+    return replace(
+        signs,
+        back=tuple(ends["nearest"] or ()),
+        loops=tuple(loops[len(loops) // 2]) if loops else (),
+        loop_matches=ends["matches"],
+        loop_share=ends["share"],
+        gap=0.0 if ends["closed"] else ends["gap"],
     )
 
 
@@ -240,6 +268,7 @@ def _doubts(signs: Signs) -> Iterator[Doubt]:
         return
     yield from _misfit(signs)
     yield from _disagreement(signs, signs.apart)
+    yield from _drift(signs)
     if signs.focal_std > UNSURE_FOCAL or signs.focals_apart > FOCALS_APART:
         yield Doubt(
             "focal unsure",
@@ -269,6 +298,15 @@ def _misfit(signs: Signs) -> Iterator[Doubt]:
             "Cut the clip there.",
             cuts,
         )
+    torn = tuple(i for i, share in enumerate(signs.steps, 1) if share is not None and share < LOST_SHARE)
+    if torn:
+        yield Doubt(
+            "torn",
+            f"What is found in frame {listed(torn)} and in the one before is not where the cameras say: the path tears "
+            "there, as it does where a picture repeats itself (tiles, bricks, a fence).",
+            "Cut the clip there, or mark what repeats itself (--masks joined).",
+            torn,
+        )
     known = [error for error, count in zip(signs.errors, signs.matches, strict=True) if error and count >= FEW_MATCHES]
     limit = max(OUTLYING * float(np.median(known)), OUTLYING_PIXELS) if known else OUTLYING_PIXELS
     by_frame = enumerate(zip(signs.errors, signs.matches, strict=True))
@@ -291,4 +329,29 @@ def _disagreement(signs: Signs, apart: Mapping[str, float]) -> Iterator[Doubt]:
             f"The cameras that either half of the picture would have ({worst}) are {100 * apart[worst]:.1f} % of the "
             "path apart.",
             ADVICE[worst],
+        )
+
+
+def _drift(signs: Signs) -> Iterator[Doubt]:
+    """What is known of places that the camera comes back to."""
+    if not signs.back:
+        return
+    if not signs.loops or signs.loop_matches < FEW_MATCHES:
+        first, second = signs.back
+        yield Doubt(
+            "ends untied",
+            f"At frame {second} the camera is back, or nearly, where it was at frame {first}, but no matches tie the "
+            "two: what the path has drifted by on the way does not show.",
+            "Use a stretch that ends before, or one that sees the place again for longer.",
+            (first, second),
+        )
+    elif signs.loop_share < POOR_SHARE:
+        first, second = signs.loops
+        where = f", which the cameras miss by {100 * signs.gap:.1f} % of the way between" if signs.gap else ""
+        yield Doubt(
+            "drift",
+            f"Frames {first} and {second} see the same place{where}; only {100 * signs.loop_share:.0f} % of the "
+            "matches between frames so far apart are explained to a pixel.",
+            "Use a shorter stretch, or name the focal if you know it (--known-focal).",
+            (first, second),
         )

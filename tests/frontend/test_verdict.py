@@ -13,6 +13,7 @@ import pytest
 
 from das3r_ns.frontend import run
 from das3r_ns.frontend.config import FrontEndConfig
+from das3r_ns.frontend.geometric.points.ends import Ends
 from das3r_ns.frontend.geometric.points.held_back import HeldBack
 from das3r_ns.frontend.verdict import Signs, Verdict, judge, signs_of
 from das3r_ns.progress import Progress
@@ -33,6 +34,9 @@ GOOD = Signs(
 )
 """Signs of a clip that is solved."""
 
+TIED = {"back": (3, 140), "loops": (5, 138), "loop_matches": 900, "loop_share": 0.9}
+"""And what makes one that comes back."""
+
 
 def with_frame(values: tuple[Any, ...], frame: int, value: object) -> tuple[Any, ...]:
     return (*values[:frame], value, *values[frame + 1 :])
@@ -42,6 +46,10 @@ def test_a_clip_that_is_solved_is_sound() -> None:
     verdict = judge(GOOD)
     assert verdict.word == "sound" and not verdict.doubts
     assert "93 %" in verdict.message and "0.18 pixels" in verdict.message
+
+
+def test_a_path_that_closes_is_sound() -> None:
+    assert judge(dataclasses.replace(GOOD, **TIED)).word == "sound"
 
 
 def test_a_rolling_shutter_that_is_taken_off_is_in_it() -> None:
@@ -60,6 +68,10 @@ def test_a_rolling_shutter_that_is_taken_off_is_in_it() -> None:
         ({"apart": None}, "doubtful", "few points", "Fog"),
         ({"focal_std": 0.5}, "doubtful", "focal unsure", "--known-focal"),
         ({"focals_apart": 0.2}, "doubtful", "focal unsure", "--known-focal"),
+        ({"back": (3, 140)}, "doubtful", "ends untied", "At frame 140"),
+        ({"back": (3, 140), "loops": (3, 140), "loop_matches": 5}, "doubtful", "ends untied", "At frame 140"),
+        ({**TIED, "loop_share": 0.1, "gap": 0.12}, "doubtful", "drift", "miss by 12.0 %"),
+        ({**TIED, "loop_share": 0.5}, "doubtful", "drift", "only 50 %"),
         ({"moves": 0.7}, "doubtful", "mostly moves", "--masks given"),
         ({"kind": "rotation", "untested": "no parallax"}, "doubtful", "no parallax", "--known-focal"),
         ({"kind": "tripod", "untested": "none", "flow_residual": 2.0}, "doubtful", "restless tripod", "--masks joined"),
@@ -79,6 +91,8 @@ def test_frames_that_stand_out_are_named() -> None:
     assert "frame 7-8" in verdict.message
     lonely = dataclasses.replace(GOOD, matches=with_frame(GOOD.matches, 3, 2), errors=with_frame(GOOD.errors, 3, None))
     assert judge(lonely).doubts[0].frames == (3,)
+    torn = judge(dataclasses.replace(GOOD, steps=(0.9, None, 0.1, *(0.9,) * (N - 4))))
+    assert torn.word == "doubtful" and torn.doubts[0].sign == "torn" and torn.doubts[0].frames == (3,)
     cut = judge(dataclasses.replace(GOOD, links=with_frame(GOOD.links, 4, 0)))
     assert cut.doubts[0].sign == "cut" and "before frame 5" in cut.message
 
@@ -104,12 +118,24 @@ def test_a_verdict_comes_back_from_its_record(signs: Signs) -> None:
 
 
 def test_the_signs_are_those_of_the_matches_held_back(demo_video) -> None:
-    bad = HeldBack(np.array([5, 0]), np.array([0.5, np.nan]), np.array([1.5, np.nan]), 0.5, 1.5, np.array([3]))
-    good = HeldBack(np.array([6, 0]), np.array([0.9, np.nan]), np.array([0.4, np.nan]), 0.9, 0.4, np.array([4]))
+    bad = HeldBack(
+        np.array([5, 0]), np.array([0.5, np.nan]), np.array([1.5, np.nan]), 0.5, 1.5, np.array([3]), np.array([0.4])
+    )
+    good = HeldBack(
+        np.array([6, 0]), np.array([0.9, np.nan]), np.array([0.4, np.nan]), 0.9, 0.4, np.array([4]), np.array([0.95])
+    )
     points = {"taken": True, "before": bad.provenance(), "after": good.provenance(), "unit": 2.0, "halves": None}
     estimate = dataclasses.replace(demo_video.estimate, provenance={"points": points, "focal_std": 0.1})
     signs = signs_of(estimate)
     assert (signs.matches, signs.share, signs.median, signs.errors) == ((6, 0), 0.9, 0.2, (0.2, None))
+    assert signs.steps == (0.95,) and signs.back == ()
+    ends = Ends((0, 9), ((1, 8), (1, 9), (2, 9)), 1, 0.07, False, 300, 0.1, 9.0)
+    points["ends"] = ends.provenance()
+    signs = signs_of(estimate)
+    assert (signs.back, signs.loops, signs.loop_matches, signs.loop_share) == ((0, 9), (1, 9), 300, 0.1)
+    assert signs.gap == 0.07
+    estimate.provenance["together"] = {"ends": dataclasses.replace(ends, closed=True, share=0.9).provenance()}
+    assert signs_of(estimate).loop_share == 0.9 and signs_of(estimate).gap == 0.0
     points["taken"] = False
     assert signs_of(estimate).share == 0.5
     given = dataclasses.replace(estimate, provenance={"known": {"poses": {}}})

@@ -11,10 +11,11 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.points.adjustment import HELD_BACK, MIN_TRACKS, ROUNDS, SCALES, adjust, every_fifth
+from das3r_ns.frontend.geometric.points.ends import Ends
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
 from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
 from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
-from das3r_ns.frontend.pairs import Pair, both_ways, strided_pairs
+from das3r_ns.frontend.pairs import both_ways, strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 
@@ -53,13 +54,15 @@ class Adjusted:
     tracks: int
     before: HeldBack
     after: HeldBack
+    ends: Ends
+    """What matches across the loops say of the cameras to go on with."""
 
 
 def adjust_keyframes(
     frames: Keyframes,
     before: Keyframes,
     pictures: Iterable[UInt8[np.ndarray, "H W 3"]],
-    loops: list[Pair],
+    ends: Ends,
     focal_known: bool,
     on_step: Callable[[], None] = lambda: None,
 ) -> Adjusted:
@@ -69,7 +72,7 @@ def adjust_keyframes(
         frames: Where the adjustment starts: loops are closed so far that points are found again across them.
         before: The same frames as they were, to compare with by matches held back.
         pictures: Of these frames, RGB, at the size of the video.
-        loops: Pairs of frames that see the same place.
+        ends: Loops that are closed, by the numbers of these frames.
         focal_known: Whether the focal stays.
         on_step: Called once for each frame and ROUNDS + 1 times more.
     """
@@ -80,7 +83,7 @@ def adjust_keyframes(
     smaller = min(1.0, LONG_SIDE / max(height, width))
     size = (round(width * smaller), round(height * smaller))
     inverse = np.stack([cv2.resize(1 / depth, size, interpolation=cv2.INTER_AREA) for depth in frames.depth])
-    pairs = both_ways([*strided_pairs(count, STRIDES), *loops])
+    pairs = both_ways([*strided_pairs(count, STRIDES), *ends.loops])
     tracks = pick_points(pyramids, pairs, inverse, frames.static_weight)
     start = _state(frames, tracks.points, pyramids.size, focal)
     find_again(tracks, start)
@@ -110,7 +113,8 @@ def adjust_keyframes(
     numbers = np.arange(count)
     growth = np.interp(numbers, numbers[sure], growth[sure]) if sure.any() else np.zeros(count)
     c2w_cv = geo.invert_rigid(state.w2c)
-    return Adjusted(c2w_cv, state.focal / scale, np.exp(growth), taken, found, was, now)
+    ends = ends.seen(samples, distance_now if taken else distance_was, taken)
+    return Adjusted(c2w_cv, state.focal / scale, np.exp(growth), taken, found, was, now, ends)
 
 
 def _state(frames: Keyframes, points: Float[np.ndarray, "K P 2"], size: tuple[int, int], focal: float) -> State:

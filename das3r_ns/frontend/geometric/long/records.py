@@ -37,13 +37,17 @@ def _joined_points(windows: list[range], records: list[dict[str, Any] | None]) -
     """
     count = windows[-1].stop
     of_frames: dict[str, list[Any]] = {"matches": [0] * count, "explained": [None] * count, "error": [None] * count}
-    links = [0] * (count - 1)
+    links: list[int] = [0] * (count - 1)
+    steps: list[float | None] = [None] * (count - 1)
     judged = [None if record is None else record["after" if record["taken"] else "before"] for record in records]
     for window, record in zip(reversed(windows), reversed(judged), strict=True):
         if record is None:
             continue
         for name, values in of_frames.items():
             values[window.start : window.stop] = record[name]
+        for gap, share in enumerate(record["steps"], window.start):
+            known = [value for value in (steps[gap], share) if value is not None]
+            steps[gap] = min(known, default=None)
         for gap, number in enumerate(record["links"], window.start):
             # Near the end of a window a gap has few matches over it, and many in the next one.
             links[gap] = max(number, links[gap])
@@ -53,6 +57,7 @@ def _joined_points(windows: list[range], records: list[dict[str, Any] | None]) -
         **of_frames,
         **{n: round(float(np.average([r[n] for r in told], weights=weights)), 4) if told else None for n in TOLD},
         "links": links,
+        "steps": steps,
     }
     there = [record for record in records if record is not None]
     halves = [record["halves"] for record in there if record["halves"] is not None]

@@ -10,21 +10,23 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from scipy.spatial.transform import Rotation, Slerp
 
-from das3r_ns.frontend.geometric.long.joined import Joined
+from das3r_ns.frontend.geometric.long.joined import SAMPLES, Joined
 from das3r_ns.frontend.geometric.long.keyframes import Adjusted, Keyframes, adjust_keyframes
-from das3r_ns.frontend.geometric.long.loops import Loop, View, find_loops
-from das3r_ns.frontend.geometric.long.pose_graph import LOOPS, NEIGHBOURS, SEAM, Graph, close_loops
+from das3r_ns.frontend.geometric.loops.clip import APART, close_chain, gap_of
+from das3r_ns.frontend.geometric.loops.pose_graph import NEIGHBOURS, SEAM
+from das3r_ns.frontend.geometric.loops.returns import may_meet, nearest
+from das3r_ns.frontend.geometric.loops.search import Loop, View, find_loops
 from das3r_ns.frontend.geometric.points.adjustment import ROUNDS
+from das3r_ns.frontend.geometric.points.ends import Ends
+from das3r_ns.frontend.pairs import Pair
 from das3r_ns.frontend.similarity import Sim3
 from das3r_ns.progress import Progress
+from das3r_ns.scene import geometry as geo
 from das3r_ns.video.clip import SMALL, shrink
 from das3r_ns.video.same_place import Look
 
 EVERY, FEWEST, MOST = 6, 160, 400
 """One frame in so many is adjusted with others from all of the video, evenly spread; and how many at least and most."""
-
-APART = 64
-"""Frames of the video between two that may close a loop, at least: nearer ones are tied by points in a window."""
 
 ZOOMS = 0.05
 """Relative change of the focal between frames from which one focal does not do."""
@@ -65,13 +67,15 @@ def refine_together(
         apart = round(APART * len(numbers) / count)
         loops = find_loops(looks, lambda k: _view(joined, int(numbers[k])), apart, advance)
         closed, agreed = _closed(joined, numbers, loops)
+    pairs = tuple((loop.first, loop.second) for loop in agreed)
+    gap = gap_of(joined.c2w_cv[numbers], agreed)
+    ends = Ends(_nearest(joined, numbers, apart, loops), pairs, len(loops) - len(agreed), gap)
     before = _keyframes(joined, numbers, joined.c2w_cv[numbers], np.ones(len(numbers)))
     start = _keyframes(joined, numbers, closed.apply_to_cameras(np.tile(np.eye(4), (len(numbers), 1, 1))), closed.scale)
     taking_part = set(numbers.tolist())
     pictures = (picture for number, picture in enumerate(full_size) if number in taking_part)
     with progress.stage("Keyframes", len(numbers) + ROUNDS + 1) as advance:
-        pairs = [(loop.first, loop.second) for loop in agreed]
-        adjusted = adjust_keyframes(start, before, pictures, pairs, focal_known, advance)
+        adjusted = adjust_keyframes(start, before, pictures, ends, focal_known, advance)
     if adjusted.taken:
         _take(joined, numbers, closed.scale * adjusted.growth, adjusted.c2w_cv)
         if not focal_known:
@@ -79,8 +83,7 @@ def refine_together(
     progress.say(_message(adjusted, loops, agreed, len(numbers)))
     return {
         "keyframes": len(numbers),
-        "loops": [[int(numbers[loop.first]), int(numbers[loop.second])] for loop in agreed],
-        "loops_left_out": len(loops) - len(agreed),
+        "ends": adjusted.ends.of(numbers).provenance(),
         "taken": adjusted.taken,
         "before": {"share": round(adjusted.before.share, 4), "median": round(adjusted.before.median, 4)},
         "after": {"share": round(adjusted.after.share, 4), "median": round(adjusted.after.median, 4)},
@@ -113,21 +116,22 @@ def _closed(joined: Joined, numbers: Int[np.ndarray, " K"], loops: list[Loop]) -
     places = Sim3.from_rigid(joined.c2w_cv[numbers])
     if not loops:
         return places, []
-    start, to = np.arange(len(numbers) - 1), np.arange(1, len(numbers))
     seams = [range(one.start, other.stop) for one, other in zip(joined.windows[1:], joined.windows[:-1], strict=True)]
-    seam = np.array([any(numbers[k] in frames for frames in seams) for k in to])
-    chain = places[start].inverse() @ places[to]
-    first, second = np.array([(loop.first, loop.second) for loop in loops]).T
-    motion = Sim3(
-        np.concatenate([chain.scale, [loop.motion.scale for loop in loops]]),
-        np.concatenate([chain.rotation, [loop.motion.rotation for loop in loops]]),
-        np.concatenate([chain.translation, [loop.motion.translation for loop in loops]]),
-    )
-    error = np.concatenate([np.where(seam[:, None], SEAM, NEIGHBOURS), np.tile(LOOPS, (len(loops), 1))])
-    is_loop = np.arange(len(error)) >= len(start)
-    graph = Graph(np.concatenate([start, first]), np.concatenate([to, second]), motion, error, is_loop)
-    closed, agrees = close_loops(places, graph)
-    return closed, [loop for loop, agree in zip(loops, agrees[is_loop], strict=True) if agree]
+    seam = np.array([any(k in frames for frames in seams) for k in numbers[1:]])
+    return close_chain(places, loops, np.where(seam[:, None], SEAM, NEIGHBOURS))
+
+
+def _nearest(joined: Joined, numbers: Int[np.ndarray, " K"], apart: int, loops: list[Loop]) -> Pair | None:
+    """Two keyframes where the path comes back, or may do so; None where it does not."""
+    intrinsics, (height, width) = joined.intrinsics[numbers], joined.depth.shape[1:]
+    step = max(1, int(np.sqrt(height * width / SAMPLES)))
+    at = (slice(step // 2, None, step), slice(step // 2, None, step))
+    points = np.tile(geo.pixel_centres(height, width)[at].reshape(1, -1, 2), (len(numbers), 1, 1))
+    depth = np.stack([joined.depth[n][at].ravel() for n in numbers])
+    may = may_meet(joined.c2w_cv[numbers], intrinsics, (width, height), points, depth, apart)
+    if loops:
+        may[[loop.first for loop in loops], [loop.second for loop in loops]] = True
+    return nearest(joined.c2w_cv[numbers], may)
 
 
 def _keyframes(

@@ -16,13 +16,15 @@ from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
+from das3r_ns.frontend.geometric.loops.clip import look_back
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.points.ends import Ends, meets_better
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
 from das3r_ns.frontend.geometric.points.held_back import EXPLAINED, HeldBack, is_better, judge, settle_depth
 from das3r_ns.frontend.geometric.points.pyramids import Pyramids, build_pyramids, sample_map
 from das3r_ns.frontend.geometric.points.resection import MIN_CORE, MOST, place_anew, well_tied
 from das3r_ns.frontend.geometric.points.tracks import Tracks, by_flow, find_again, pick_points
-from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.frontend.pairs import Pair, both_ways, strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 
@@ -78,6 +80,8 @@ class OnPoints:
     """What either half of the picture says of the cameras to go on with; None where too few points are found again."""
     unit: float = 1.0
     """Pixels of the video per pixel of a picture whose longer side has 427, for which thresholds are meant."""
+    ends: Ends | None = None
+    """What ties the places that the camera comes back to; None where it does not come back."""
 
     @property
     def held_back(self) -> HeldBack:
@@ -89,15 +93,16 @@ class OnPoints:
         """A line for the user."""
         if self.tracks < MIN_TRACKS * HELD_BACK:
             return f"Points: too few are found again ({self.tracks}); the cameras stay as optical flow has them."
+        ends = "" if self.ends is None else f" {self.ends.message}"
         if not self.taken:
             return (
                 f"Points: {self.tracks} found again, but the cameras adjusted on them explain matches held back no "
                 f"better ({self.before.median:.2f} pixels before, {self.after.median:.2f} after); they stay as they "
-                "were."
+                f"were.{ends}"
             )
         return (
             f"Points: cameras adjusted on {self.tracks} that are found again; matches held back are "
-            f"{self.before.median:.2f} pixels off before and {self.after.median:.2f} after."
+            f"{self.before.median:.2f} pixels off before and {self.after.median:.2f} after.{ends}"
         )
 
     @property
@@ -110,6 +115,7 @@ class OnPoints:
             "after": self.after.provenance(),
             "halves": None if self.halves is None else self.halves.provenance(),
             "unit": round(self.unit, 4),
+            **({} if self.ends is None else {"ends": self.ends.provenance()}),
         }
 
 
@@ -173,14 +179,36 @@ def adjust_on_points(
             (tracks, start, state), samples, result = other, seen, anew
             before, after, distance_after, taken = rival, then, distance_then, True
             number = _found_in_two(samples, tracks.found)
+    back, ends = None, None
+    if enough and result.bend is None:
+        known = _as_result(result, start, state, samples, scale) if taken else result
+        back = look_back(known, [levels[0] for levels in pyramids.levels], static_weight)
+    if back is not None:
+        loops = [(loop.first, loop.second) for loop in back.loops]
+        ends = Ends(back.nearest, tuple(loops), back.left_out, back.gap)
+        if loops:
+            pairs = both_ways([*strided_pairs(count, STRIDES), *loops])
+            other = _solution(back.closed, flows, pyramids, static_weight, known_focal, pairs=pairs)
+            seen = other[0].samples(other[1], static_weight, known_focal)
+            rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
+            then, distance_then = judge(seen, other[2], held_back, other[0].found)
+            closed = meets_better(seen, distance_rival, distance_then, loops)
+            ends = ends.seen(seen, distance_then if closed else distance_rival, closed)
+            if closed:
+                (tracks, start, state), samples, result = other, seen, back.closed
+                before, after, distance_after, taken = rival, then, distance_then, True
+                number = _found_in_two(samples, tracks.found)
     if may_bend and enough and state.optics is None:
         found = with_lens(tracks, samples, state, held_back, after, distance_after)
         if found is not None:
             (samples, state, after), taken = found, True
     adjusted = _as_result(result, start, state, samples, scale) if taken else result
+    if ends is not None and ends.closed and adjusted.bend is None:
+        moved = State(geo.invert_rigid(adjusted.c2w_cv), state.inverse_depth, adjusted.focal * scale)
+        adjusted = _with_dense_depth(adjusted, moved, scale, flows, static_weight)
     settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
     halves = compare_halves(samples, state if taken else start, *settings) if enough else None
-    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit)
+    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit, ends)
 
 
 def _solution(
@@ -190,10 +218,11 @@ def _solution(
     static_weight: Float[np.ndarray, "N h w"] | None,
     known_focal: float | None,
     on_step: Callable[[], None] = lambda: None,
+    pairs: list[Pair] | None = None,
 ) -> tuple[Tracks, State, State]:
     """Tracks of points looked for from a dense solution, that solution, and what the points make of it."""
     count = len(result.c2w_cv)
-    tracks = pick_points(pyramids, strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
+    tracks = pick_points(pyramids, pairs or strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
     scale = max(tracks.size) / max(result.width, result.height)
     inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
     start = State(

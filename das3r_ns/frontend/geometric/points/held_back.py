@@ -27,6 +27,9 @@ DEPTH_STEPS = 4
 SURE = 2.0
 """Standard errors by which a solution must be better to be taken."""
 
+FEW = 20
+"""Matches between two neighbours from which their share says anything."""
+
 MIN_FRAMES = 2
 """Frames that must have a say."""
 
@@ -47,6 +50,9 @@ class HeldBack:
     """Weighted median distance of all, in pixels of the video; NaN without any."""
     links: Int[np.ndarray, " M"]
     """Matches between frames before each but the first one and this one or later ones: none across a cut."""
+    steps: Float[np.ndarray, " M"]
+    """Share of the matches from neighbour to neighbour that is explained, for each frame but the first one and the one
+    before it; NaN where there are fewer than :data:`FEW`."""
 
     def provenance(self) -> dict[str, Any]:
         """For the record; None stands for what could not be measured."""
@@ -57,6 +63,7 @@ class HeldBack:
             "share": _rounded(self.share),
             "median": _rounded(self.median),
             "links": self.links.tolist(),
+            "steps": [_rounded(value) for value in self.steps],
         }
 
 
@@ -94,7 +101,22 @@ def judge(
     everything = float(weights.sum())
     share = float(good.sum()) / everything if everything > 0 else float("nan")
     median = float(weighted_median(distance.ravel(), weights.ravel())) if everything > 0 else float("nan")
-    return HeldBack(number, explained, middle, share, median, _links(samples, counts)), np.where(counts, distance, -1.0)
+    steps = _steps(samples, weights, near)
+    judged = HeldBack(number, explained, middle, share, median, _links(samples, counts), steps)
+    return judged, np.where(counts, distance, -1.0)
+
+
+def _steps(
+    samples: Samples, weights: Float[np.ndarray, "E K"], near: Bool[np.ndarray, "E K"]
+) -> Float[np.ndarray, " M"]:
+    """Share of the matches between each two neighbours, both ways together, that is near where it should be."""
+    beside = np.abs(samples.sources - samples.sinks) == 1
+    gap = np.minimum(samples.sources, samples.sinks)[beside]
+    number, total, good = np.zeros((3, samples.num_frames - 1))
+    np.add.at(number, gap, (weights[beside] > 0).sum(axis=1))
+    np.add.at(total, gap, weights[beside].sum(axis=1))
+    np.add.at(good, gap, (weights[beside] * near[beside]).sum(axis=1))
+    return np.where(number >= FEW, good / np.maximum(total, 1e-12), np.nan)
 
 
 def _links(samples: Samples, counts: Bool[np.ndarray, "E K"]) -> Int[np.ndarray, " M"]:

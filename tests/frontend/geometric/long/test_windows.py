@@ -187,6 +187,7 @@ def test_the_verdict_reads_what_windows_have_left(demo_video) -> None:
             "share": 0.9,
             "median": 0.1 * first,
             "links": [50 + first, 40, 30, 20, 10],
+            "steps": [0.9, None, 0.8, first / 1000, 0.7],
         }
         halves = {"path": {"every other point": 1e-4 * first}, "focal": {"every other point": -1e-3}, "frames": [0.0]}
         points = {
@@ -204,6 +205,7 @@ def test_the_verdict_reads_what_windows_have_left(demo_video) -> None:
     points = joined["points"]
     assert points["after"]["matches"][100:] == [100, 101, 102, 103, 104, 105, 106, 107, 108]
     assert points["after"]["links"][100:] == [150, 40, 30, 153, 40, 30, 20, 10]
+    assert points["after"]["steps"][100:] == [0.9, None, 0.8, 0.1, 0.7, 0.8, 0.103, 0.7]
     assert points["halves"]["path"] == {"every other point": pytest.approx(0.0103)}
     count = 109
     still = dataclasses.replace(demo_video.estimate, provenance=joined)

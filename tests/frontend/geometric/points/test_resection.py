@@ -44,7 +44,15 @@ def test_frames_half_a_step_off_are_brought_back(make_film: Callable[..., Any], 
 def test_the_longest_run_without_a_large_error_is_well_tied() -> None:
     def held_back(*error: float) -> HeldBack:
         number = np.ones(len(error), dtype=np.int64)
-        return HeldBack(number, np.ones(len(error)), np.array(error), 1.0, float(np.nanmedian(error)), number[1:])
+        return HeldBack(
+            number,
+            np.ones(len(error)),
+            np.array(error),
+            1.0,
+            float(np.nanmedian(error)),
+            number[1:],
+            np.ones(len(error) - 1),
+        )
 
     assert well_tied(held_back(0.2, 0.2, 0.3, 0.2)) == range(4)
     assert well_tied(held_back(0.2, 0.5, 0.2, 0.2, 0.2, 0.6, 0.2)) == range(2, 5)

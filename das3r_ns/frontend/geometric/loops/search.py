@@ -1,4 +1,4 @@
-"""Frames of a long video that see the same place again: by appearance first, then by geometry."""
+"""Frames of a video that see the same place again: by appearance first, then by geometry."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.similarity import Sim3, fit_similarity
 from das3r_ns.scene import geometry as geo
@@ -53,7 +53,11 @@ class Loop:
 
 
 def find_loops(
-    looks: list[Look], view: Callable[[int], View], apart: int, on_frame: Callable[[], None] = lambda: None
+    looks: list[Look],
+    view: Callable[[int], View],
+    apart: int,
+    on_frame: Callable[[], None] = lambda: None,
+    may: Bool[np.ndarray, "N N"] | None = None,
 ) -> list[Loop]:
     """Pairs of frames that see the same place, far apart in time.
 
@@ -62,10 +66,13 @@ def find_loops(
         view: The frame of a number among them, at the working resolution.
         apart: How many of them must lie between two at least: nearer ones are tied to each other anyway.
         on_frame: Called once for each, for progress bars.
+        may: Which pairs (first, second) may see the same place at all; None = any.
     """
     alike, loops = appearance(looks), []
     for first in range(len(looks)):
         later = np.arange(first + apart + 1, len(looks))
+        if may is not None:
+            later = later[may[first, later]]
         for second in later[np.argsort(-alike[first, later])[:CANDIDATES]].tolist():
             motion = _motion(looks[first], looks[second], view, first, second)
             if motion is not None:

@@ -21,8 +21,9 @@ SEAM = np.array([0.01, 0.01, 0.01, 0.004, 0.004, 0.004, 0.03])
 LOOPS = np.array([0.03, 0.03, 0.03, 0.01, 0.01, 0.01, 0.05])
 """The same between frames that see one place, by some features and their depths."""
 
-OUTLYING = 3.0
-"""Standard errors beyond which a loop has ever less to say."""
+OUTLYING = (100.0, 30.0, 10.0, 3.0)
+"""Standard errors beyond which a loop has ever less to say, one after the other: from where all of them together pull a
+long way home to where one that contradicts the others is left out (graduated non-convexity)."""
 
 STEPS = 20
 SMALL = 1e-6
@@ -52,10 +53,17 @@ def close_loops(places: Sim3, graph: Graph) -> tuple[Sim3, Bool[np.ndarray, " E"
     Returns:
         The places, and which of the motions they agree with.
     """
+    for outlying in OUTLYING:
+        places = _settled(places, graph, outlying)
+    return places, (_residuals(places, graph) ** 2).sum(axis=1) < 7 * OUTLYING[-1] ** 2
+
+
+def _settled(places: Sim3, graph: Graph, outlying: float) -> Sim3:
+    """Gauss-Newton under one robust scale of the loops."""
     count = len(places.scale)
     for _ in range(STEPS):
         residual = _residuals(places, graph)
-        weight = _weights(residual, graph)
+        weight = _weights(residual, graph, outlying)
         rows, columns, values = [np.arange(7 * count)], [np.arange(7 * count)], [np.full(7 * count, 1e-9)]
         gradient = np.zeros(7 * count)
         slopes = [_slopes(places, graph, residual, end) for end in (graph.start, graph.to)]
@@ -75,7 +83,7 @@ def close_loops(places: Sim3, graph: Graph) -> tuple[Sim3, Bool[np.ndarray, " E"
         places = _moved(places, step.reshape(count, 7))
         if np.abs(step).max() < 1e-7:
             break
-    return places, (_residuals(places, graph) ** 2).sum(axis=1) < 7 * OUTLYING**2
+    return places
 
 
 def _moved(places: Sim3, step: Float[np.ndarray, "N 7"]) -> Sim3:
@@ -90,8 +98,8 @@ def _residuals(places: Sim3, graph: Graph) -> Float[np.ndarray, "E 7"]:
     return np.concatenate([missed.translation, turned, np.log(missed.scale)[:, None]], axis=1) / graph.error
 
 
-def _weights(residual: Float[np.ndarray, "E 7"], graph: Graph) -> Float[np.ndarray, " E"]:
-    square = (residual**2).mean(axis=1) / OUTLYING**2
+def _weights(residual: Float[np.ndarray, "E 7"], graph: Graph, outlying: float) -> Float[np.ndarray, " E"]:
+    square = (residual**2).mean(axis=1) / outlying**2
     return np.where(graph.loop, 1.0 / (1.0 + square), 1.0)
 
 
