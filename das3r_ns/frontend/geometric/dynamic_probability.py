@@ -107,7 +107,10 @@ def by_rules(evidence: EvidenceMaps, look: SecondLook | None = None) -> Ruled:
             small += LOOK_WEIGHT * look.witnessed[t] * more * near
             small *= 1.0 + look.missing[t] * near
             # A gap between arm and body lies amid superpixels that move, and hardly any other frame may see its place.
-            small *= 1.0 - (look.at_rest[t] if look.gone is None else look.at_rest[t] * (1.0 - look.gone[t]))
+            at_rest = look.at_rest[t] if look.gone is None else look.at_rest[t] * (1.0 - look.gone[t])
+            if evidence.covers is not None:
+                at_rest = at_rest * (1.0 - evidence.covers[regions.labels[t]])
+            small *= 1.0 - at_rest
         return small
 
     return Ruled(value, confidence, certain, np.stack([one(t) for t in range(len(regions.labels))]))
@@ -171,9 +174,10 @@ def fuse(evidence: EvidenceMaps) -> tuple[Float[np.ndarray, " S"], Float[np.ndar
     if evidence.plate is not None:
         value = value * np.sqrt(evidence.plate)
         confidence = confidence * (1 - evidence.plate * (1 - value))
-    if evidence.gone is not None:
-        value = value + (1 - value) * evidence.gone
-        confidence = np.maximum(confidence, evidence.gone)
+    for sure in (evidence.gone, evidence.covers):  # whatever flow and colours say, which agree with one depth there
+        if sure is not None:
+            value = value + (1 - value) * sure
+            confidence = np.maximum(confidence, sure)
     return value * confidence / (confidence + STATIC_PRIOR), confidence + STATIC_PRIOR
 
 

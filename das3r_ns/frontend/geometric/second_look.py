@@ -15,6 +15,7 @@ from das3r_ns.frontend.geometric.case import Case
 from das3r_ns.frontend.geometric.decision import decide
 from das3r_ns.frontend.geometric.dynamic_probability import moving_superpixels
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, look_behind, motion_evidence
+from das3r_ns.frontend.geometric.motion.covering import covering
 from das3r_ns.frontend.geometric.motion.memory import followed, gone_elsewhere, gone_with_movers
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.known.knowledge import static_weight
@@ -44,6 +45,7 @@ def look_again(
     What the first look took for motion for want of a depth is measured anew against the sharper one, region by region:
     where stereo has matched, flow and colours agree with it if the place is static, and where it has not, the depth is
     as good as before. Where a camera goes with a mover stereo matches that better than the world, and is not asked.
+    What a static depth explains moves all the same where it hides something nearer than that.
 
     What is found to move is remembered in the frames around: there less has to speak for it, and what stands where
     other frames look past it, before it walked off or after it stopped, leaves with it.
@@ -70,9 +72,13 @@ def look_again(
     look = look_behind(small, matched, stays, on_frame, device)
     evidence = look.added_to(evidence, first)
     moving = moving_superpixels(evidence)
+    if stopped == "leave" and moving.any():
+        gone = gone_with_movers(gone_elsewhere(small, matched, stays, device), evidence, moving)
+        look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
+    # What goes as steadily as the camera never stands: nothing is gone because of it.
+    evidence = replace(evidence, covers=covering(small, matched, stays, evidence))
+    if evidence.covers.any():
+        moving = moving_superpixels(evidence)
     if moving.any():
-        if stopped == "leave":
-            gone = gone_with_movers(gone_elsewhere(small, matched, stays, device), evidence, moving)
-            look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
         evidence = followed(evidence, moving, evidence.regions.mean(look.witnessed))
     return decide(Case(images, small, flows, evidence, matched, look), motion, weights)

@@ -87,6 +87,9 @@ class EvidenceMaps:
     gone: Float[np.ndarray, " S"] | None = None
     """How surely the superpixel shows what is gone from its place in other frames, however still it stands; None where
     nobody has looked, or what stops is to stay."""
+    covers: Float[np.ndarray, " S"] | None = None
+    """How surely the superpixel is part of something that hides what is nearer than it seems; None where nobody has
+    looked."""
 
     @property
     def moved(self) -> Float[np.ndarray, " S"]:

@@ -106,7 +106,7 @@ def bilinear(picture, x, y, out):
 
 
 @njit(cache=True, nogil=True)
-def _median(values, count):
+def median(values, count):
     """Median of the first few values, which are left in order."""
     for i in range(1, count):
         value = values[i]
@@ -172,13 +172,13 @@ def colours_behind(
                 values[m] = 0.0
                 for k in range(channels):
                     values[m] += abs(colours[m, k] - picture[row, col, k])
-            error[row, col] = _median(values, n)
+            error[row, col] = median(values, n)
             for k in range(channels):
                 values[:n] = colours[:n, k]
-                middle[k] = _median(values, n)
+                middle[k] = median(values, n)
             for m in range(n):
                 values[m] = 0.0
                 for k in range(channels):
                     values[m] += abs(colours[m, k] - middle[k])
-            spread[row, col] = _median(values, n)
+            spread[row, col] = median(values, n)
     return error, spread, seen
