@@ -10,7 +10,7 @@ plates as a film in which nothing moves. Every clip goes through the front end i
 What is in the result file is not measured again, unless --fresh; so a run that was interrupted goes on where it was.
 
 The thresholds of the verdict were set on the clips of DEVELOPMENT, those that had been measured by then, and have not
-been touched since: all others were held out.
+been touched since, but for that of a focal that is a guess (it was lowered for drawn clips): all others were held out.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from das3r_ns.scene.binary_masks import MOVES
 from das3r_ns.scene.estimate import CameraKind, SceneEstimate
@@ -33,8 +34,17 @@ proof that the clip is not solved: before far ground the path's length itself is
 OUTLYING, OUTLYING_PIXELS = 3.0, 0.5
 """A frame stands out where its matches are so many times, and so many pixels, further off than those of most."""
 
-UNSURE_FOCAL, FOCALS_APART = 0.15, 0.1
-"""Standard error of log focal, and difference of log focal between halves of the picture, from which it is a guess."""
+UNSURE_FOCAL, FOCALS_APART = 0.075, 0.1
+"""Standard error of log focal, and difference of log focal between halves of the picture, from which it is a guess. Of
+71 clips whose focal is known the 67 with a smaller error than the first err by less than 4 %, the 4 with a larger one
+by 17 to 26 %."""
+
+USUAL_FOCALS = 0.4
+"""Standard deviation of log focal over the lenses that people film with, which bounds a guess."""
+
+AHEAD = 0.8
+"""Share of its way that a camera goes where it looks from which it drives forward: then the focal is hard to tell from
+depth, and came out too long in all four of those clips."""
 
 MOSTLY_MOVES = 0.5
 """Share of the picture that moves from which the world may be what moves."""
@@ -67,6 +77,10 @@ class Signs:
     """Weighted median residual of the optical flow."""
     focal_std: float = 0.0
     """Standard error of log focal; 0 where it is known."""
+    focal: float = 0.0
+    """The focal that was found, in longer sides of the picture; 0 = not written down."""
+    ahead: float = 0.0
+    """Share of its way that the camera goes where it looks, or the other way."""
     moves: float = 0.0
     """Share of the picture that is marked as moving."""
     matches: tuple[int, ...] = ()
@@ -176,9 +190,14 @@ def signs_of(estimate: SceneEstimate) -> Signs:
     """The signs that a front end has left in the provenance of its estimate."""
     record = estimate.provenance
     readout = 0.0 if estimate.shutter is None else round(estimate.shutter.readout, 3)
-    moves = round(float((estimate.dynamic_probability >= MOVES).mean()), 4)
     signs = Signs(
-        estimate.camera_kind, "", record.get("flow_residual"), record.get("focal_std", 0.0), moves, readout=readout
+        kind=estimate.camera_kind,
+        flow_residual=record.get("flow_residual"),
+        focal_std=record.get("focal_std", 0.0),
+        focal=round(float(np.median(estimate.intrinsics[:, 0, 0])) / max(estimate.width, estimate.height), 4),
+        ahead=round(_ahead(estimate.c2w_cv), 4),
+        moves=round(float((estimate.dynamic_probability >= MOVES).mean()), 4),
+        readout=readout,
     )
     points = record.get("points")
     if points is None:
@@ -196,6 +215,13 @@ def signs_of(estimate: SceneEstimate) -> Signs:
         apart=None if halves is None else halves["path"],
         focals_apart=0.0 if halves is None else max(abs(value) for value in halves["focal"].values()),
     )
+
+
+def _ahead(c2w_cv: Float[np.ndarray, "N 4 4"]) -> float:
+    """Share of its way that a camera goes along its optical axis, forwards or backwards; 0 where it stays."""
+    steps = np.diff(c2w_cv[:, :3, 3], axis=0)
+    way = np.linalg.norm(steps, axis=1).sum()
+    return float(np.abs((steps * c2w_cv[:-1, :3, 2]).sum(axis=1)).sum() / way) if way > 0 else 0.0
 
 
 def _with_ends(signs: Signs, ends: Mapping[str, Any]) -> Signs:
@@ -270,11 +296,22 @@ def _doubts(signs: Signs) -> Iterator[Doubt]:
     yield from _disagreement(signs, signs.apart)
     yield from _drift(signs)
     if signs.focal_std > UNSURE_FOCAL or signs.focals_apart > FOCALS_APART:
-        yield Doubt(
-            "focal unsure",
-            "The focal is a guess: the path of the camera says little of it, or halves of the picture want others.",
-            "Name the focal if you know it (--known-focal).",
-        )
+        yield Doubt("focal unsure", _guess(signs), "Name the focal if you know it (--known-focal, in pixels).")
+
+
+def _guess(signs: Signs) -> str:
+    """What is said of a focal that is hardly measured: why, and how far off it may be."""
+    drives = signs.ahead > AHEAD
+    why = "the camera goes where it looks" if drives else "the path of the camera says little of it"
+    text = f"The focal is a guess: {why}, or halves of the picture want others."
+    if not signs.focal:
+        return text
+    off = np.exp(
+        2.0 * max(np.hypot(1.0 / max(signs.focal_std, 1e-6), 1.0 / USUAL_FOCALS) ** -1, signs.focals_apart / 2)
+    )
+    low, high = (f"{focal:.2f}" for focal in (signs.focal / off, signs.focal * off))
+    rather = ", and it is rather too long" if drives else ""
+    return f"{text} {signs.focal:.2f} longer sides were found; {low} to {high} are as likely{rather}."
 
 
 def _misfit(signs: Signs) -> Iterator[Doubt]:

@@ -97,6 +97,19 @@ def test_frames_that_stand_out_are_named() -> None:
     assert cut.doubts[0].sign == "cut" and "before frame 5" in cut.message
 
 
+def test_a_focal_that_is_a_guess_says_how_far_it_may_be_off() -> None:
+    """Twice its standard error, which what people film with bounds."""
+    unsure = dataclasses.replace(GOOD, focal_std=0.1, focal=0.8)
+    assert judge(dataclasses.replace(unsure, focal_std=0.06)).word == "sound"
+    message = judge(unsure).message
+    assert "0.80 longer sides were found; 0.66 to 0.97" in message and "too long" not in message
+    assert "0.36 to 1.78" in judge(dataclasses.replace(unsure, focal_std=1e6)).message
+    assert "0.59 to 1.08" in judge(dataclasses.replace(unsure, focals_apart=0.3)).message
+    drives = judge(dataclasses.replace(unsure, ahead=0.95)).message
+    assert "goes where it looks" in drives and "rather too long" in drives
+    assert "were found" not in judge(dataclasses.replace(unsure, focal=0.0)).message  # a record of another version
+
+
 def test_the_gravest_reason_comes_first() -> None:
     verdict = judge(dataclasses.replace(GOOD, moves=0.7, share=0.1))
     assert verdict.word == "not solved"
@@ -129,6 +142,12 @@ def test_the_signs_are_those_of_the_matches_held_back(demo_video) -> None:
     signs = signs_of(estimate)
     assert (signs.matches, signs.share, signs.median, signs.errors) == ((6, 0), 0.9, 0.2, (0.2, None))
     assert signs.steps == (0.95,) and signs.back == ()
+    assert signs.focal == round(estimate.intrinsics[0, 0, 0] / estimate.width, 4) and 0.0 < signs.ahead < 1.0
+    poses = estimate.c2w_cv.copy()
+    poses[:, :3, :3], poses[:, :3, 3] = np.eye(3), np.arange(len(poses))[:, None] * (0.0, 0.0, 1.0)
+    assert signs_of(dataclasses.replace(estimate, c2w_cv=poses)).ahead == 1.0
+    poses[:, :3, 3] = 0.0
+    assert signs_of(dataclasses.replace(estimate, c2w_cv=poses)).ahead == 0.0
     ends = Ends((0, 9), ((1, 8), (1, 9), (2, 9)), 1, 0.07, False, 300, 0.1, 9.0)
     points["ends"] = ends.provenance()
     signs = signs_of(estimate)
