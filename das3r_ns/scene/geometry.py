@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
+from das3r_ns.scene import geometry_kernels as kernels
+
 MIN_DEPTH = 1e-6
 """Points nearer than this to the camera plane, or behind it, have no image."""
 
@@ -76,7 +78,8 @@ def rigid_flow(
     intrinsics_j: Float[np.ndarray, "3 3"],
     c2w_i: Float[np.ndarray, "4 4"],
     c2w_j: Float[np.ndarray, "4 4"],
-) -> tuple[Float[np.ndarray, "H W 2"], Bool[np.ndarray, "H W"]]:
+    step: int = 1,
+) -> tuple[Float[np.ndarray, "h w 2"], Bool[np.ndarray, "h w"]]:
     """Flow that a static world would show from frame i to frame j.
 
     Args:
@@ -85,6 +88,7 @@ def rigid_flow(
         intrinsics_j: Pinhole matrix of frame j, at the same resolution.
         c2w_i: Camera-to-world of frame i.
         c2w_j: Camera-to-world of frame j.
+        step: Look at every so many rows and columns only.
 
     Returns:
         flow: Displacement (x, y) in pixels, float32; zero where the point lies behind camera j.
@@ -96,18 +100,8 @@ def rigid_flow(
     k_j = np.asarray(intrinsics_j, dtype=np.float64)
     homography = (k_j @ relative[:3, :3] @ np.linalg.inv(intrinsics_i)).astype(np.float32)
     parallax = (k_j @ relative[:3, 3]).astype(np.float32)
-    centres = pixel_centres(height, width)
-    x, y = centres[..., 0], centres[..., 1]
-    z_i = np.asarray(depth, dtype=np.float32)
-    z = z_i * (homography[2, 0] * x + homography[2, 1] * y + homography[2, 2]) + parallax[2]
-    front = (z_i > MIN_DEPTH) & (z > MIN_DEPTH)
-    inverse_z = 1.0 / np.where(front, z, 1.0)
-    u = (z_i * (homography[0, 0] * x + homography[0, 1] * y + homography[0, 2]) + parallax[0]) * inverse_z
-    v = (z_i * (homography[1, 0] * x + homography[1, 1] * y + homography[1, 2]) + parallax[1]) * inverse_z
-    valid = front & (u >= 0) & (v >= 0) & (u <= width) & (v <= height)
-    flow = np.stack([u - x, v - y], axis=-1)
-    flow[~front] = 0.0
-    return flow, valid
+    seen = np.ascontiguousarray(depth[::step, ::step], dtype=np.float32)
+    return kernels.rigid_flow(seen, homography, parallax, step, (width, height), MIN_DEPTH)
 
 
 def skew(vector: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:

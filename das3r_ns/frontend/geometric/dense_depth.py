@@ -16,6 +16,7 @@ from das3r_ns.frontend.geometric import dense_depth_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.flow_samples import texture_weight
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.pair_kernels import tolerances
 from das3r_ns.frontend.geometric.smoothing_kernels import smooth_along_image
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
@@ -223,9 +224,9 @@ def _measure(
     """Inverse depth of one frame from its flows, and how well they determine it."""
     others = [b for a, b in flows.pairs if a == i and (b, a) in flows.fields]
     fields = np.stack([flows.flow(i, j) for j in others])
-    tolerance = 0.5 + 0.02 * np.linalg.norm(fields, axis=-1)
-    error = np.stack([flows.backward_error(i, j) for j in others])
-    weights = np.exp(-np.minimum((error / tolerance) ** 2, 50.0)).astype(np.float32)
+    missed = [tolerances(field, flows.backward_error(i, j), 0.02) for field, j in zip(fields, others, strict=True)]
+    tolerance, square = (np.stack(part) for part in zip(*missed, strict=True))
+    weights = np.exp(-square, out=square)
     weights[weights < 1e-3] = 0.0
     rotations, translations = sight.relative(i, others)
     start = _starts(bundle, i, (flows.width, flows.height))

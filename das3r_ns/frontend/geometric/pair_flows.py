@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from das3r_ns.frontend.geometric import pair_kernels as kernels
 from das3r_ns.frontend.pairs import Pair
 
 AGREEMENT = 1.0
@@ -25,6 +27,8 @@ class PairFlows:
     """Displacement (x, y) in pixels of this resolution, float16 to halve the memory; read through :meth:`flow`."""
     texture: Float[np.ndarray, "N H W"]
     """How well the picture pins the flow down in every direction: grey levels of :func:`picture_texture`, float16."""
+    backgrounds: dict[Pair, Any] = field(default_factory=dict)
+    """What ``motion.background_flow`` has fitted to some of them, kept for a second look."""
 
     @property
     def pairs(self) -> list[Pair]:
@@ -34,15 +38,22 @@ class PairFlows:
     def section(self, frames: range) -> PairFlows:
         """The flows within a run of frames, which are counted from its first one; the fields are shared, not copied."""
         fields = {
-            (i - frames.start, j - frames.start): field
-            for (i, j), field in self.fields.items()
+            (i - frames.start, j - frames.start): flow
+            for (i, j), flow in self.fields.items()
             if i in frames and j in frames
         }
         return PairFlows(self.height, self.width, len(frames), fields, self.texture[frames.start : frames.stop])
 
     def flow(self, i: int, j: int) -> Float[np.ndarray, "H W 2"]:
         """Displacement from frame i to frame j, float32 pixels."""
-        return self.fields[i, j].astype(np.float32)
+        return self.sampled(i, j, 1)
+
+    def sampled(self, i: int, j: int, step: int) -> Float[np.ndarray, "h w 2"]:
+        """:meth:`flow` at every so many rows and columns."""
+        field = self.fields[i, j][::step, ::step]
+        if field.dtype != np.float16:
+            return np.array(field, dtype=np.float32)
+        return kernels.widened(np.ascontiguousarray(field).view(np.uint16))
 
     def backward_error(self, i: int, j: int, step: int = 1) -> Float[np.ndarray, "h w"]:
         """Distance in pixels by which following i -> j -> i misses the start; inf where the flow leaves the frame.
@@ -54,14 +65,10 @@ class PairFlows:
             j: Frame it leads to.
             step: Look at every so many rows and columns only.
         """
-        sample = np.s_[::step, ::step]
-        forward = self.fields[i, j][sample].astype(np.float32)
-        x, y = (axis[sample] for axis in pixel_grid(self.height, self.width))
-        tx, ty = x + forward[..., 0], y + forward[..., 1]
-        back = cv2.remap(self.flow(j, i), tx, ty, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        error = cv2.magnitude(forward[..., 0] + back[..., 0], forward[..., 1] + back[..., 1])
-        error[(tx < 0) | (ty < 0) | (tx > self.width - 1) | (ty > self.height - 1)] = np.inf
-        return error
+        there = self.sampled(i, j, step)
+        x, y = kernels.places(there, step)
+        back = cv2.remap(self.flow(j, i), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return kernels.missed(there, back, x, y, self.width, self.height)
 
 
 def pixel_grid(height: int, width: int) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:

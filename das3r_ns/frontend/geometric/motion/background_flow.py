@@ -33,9 +33,10 @@ class BackgroundFlow:
     scale: float
     """Robust standard deviation, in pixels, of what the field leaves unexplained."""
 
-    def flow(self, height: int, width: int) -> Float[np.ndarray, "H W 2"]:
-        """Displacement in pixels the background shows, float32."""
-        x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    def flow(self, height: int, width: int, step: int = 1) -> Float[np.ndarray, "h w 2"]:
+        """Displacement in pixels the background shows, float32, at every so many rows and columns."""
+        x, y = (np.linspace(-1, 1, side, dtype=np.float32)[::step] for side in (width, height))
+        y = y[:, None]
         c = self.coefficients.astype(np.float32)
         components = [(a[0] + a[1] * x + a[3] * x * x) + (a[2] * y + a[5] * y * y) + (a[4] * y) * x for a in c.T]
         return np.stack(components, axis=-1)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
+from das3r_ns.frontend.geometric import pair_kernels as kernels
 from das3r_ns.frontend.geometric.motion.pair_evidence import (
     COLOUR_CAP,
     PairEvidence,
@@ -165,14 +166,6 @@ def _difference_from_median(regions: Superpixels, lab: Float[np.ndarray, "N H W 
     return mean / (mean + COLOUR_NOISE + 0.5 * np.median(error))
 
 
-def lower_quantile(values: Float[np.ndarray, "M H W"], share: float) -> Float[np.ndarray, "H W"]:
-    """The quantile over the first axis of what is finite, 0 where nothing is."""
-    ordered = np.sort(values, axis=0)
-    known = np.isfinite(values).sum(axis=0)
-    found = np.take_along_axis(ordered, np.rint(share * np.maximum(known - 1, 0)).astype(int)[None], axis=0)[0]
-    return np.where(known > 0, found, 0.0)
-
-
 class _Frame:
     """The superpixels of one frame, numbered from 0, and what its pairs say about them."""
 
@@ -186,7 +179,7 @@ class _Frame:
         self.border = np.flatnonzero(regions.border[span])
 
     def mean(self, values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " s"]:
-        return np.bincount(self.labels.ravel(), weights=values.ravel(), minlength=self.count) / self.size
+        return kernels.region_sums(self.labels, values, self.count) / self.size
 
     def cues(
         self, flows: PairFlows, world: StaticWorld, lab: list[Float[np.ndarray, "H W 3"]]
@@ -241,10 +234,10 @@ class _Frame:
             if (self.t, j) in flows.fields:
                 error, inside = colour_error(lab[self.t], lab[j], world.flow(self.t, j))
                 errors.append(np.where(inside, error, np.inf))
-        change = lower_quantile(np.stack(errors), SEEN_AGAIN)
+        change, known = kernels.lower_quantile(np.stack(errors), SEEN_AGAIN)
         typical = float(np.median(change))
         change = np.maximum(change - typical, 0.0)
-        seen = self.mean(np.mean([np.isfinite(error) for error in errors], axis=0))
+        seen = self.mean(known / len(errors))
         return {
             "change": self.mean(change / (change + COLOUR_NOISE + 0.5 * typical)),
             "change_weight": (seen * COLOUR_NOISE / (COLOUR_NOISE + typical)) ** 2,
@@ -255,7 +248,7 @@ class _Frame:
         inside = trust * np.stack([pair.inside for pair in pairs]) + 1e-6
 
         def average(name: str, weights: Float[np.ndarray, "p H W"]) -> Float[np.ndarray, "H W"]:
-            return (np.stack([getattr(pair, name) for pair in pairs]) * weights).sum(axis=0) / weights.sum(axis=0)
+            return kernels.weighted_mean(np.stack([getattr(pair, name) for pair in pairs]), weights)
 
         return {
             "significance": average("significance", trust),

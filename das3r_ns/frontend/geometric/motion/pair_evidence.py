@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from das3r_ns.frontend.geometric.pair_flows import pixel_grid
+from das3r_ns.frontend.geometric import pair_kernels as kernels
 
 COLOUR_CAP = 60.0
 """Grey levels, summed over L, a and b, beyond which a difference in colour counts no more."""
@@ -63,7 +63,6 @@ def pair_evidence(
         there: Second frame, likewise.
     """
     residual = flow - static_flow
-    length = np.hypot(residual[..., 0], residual[..., 1])
     static_error, static_inside = colour_error(here, there, static_flow)
     flow_error, flow_inside = colour_error(here, there, flow)
     # A mover's own picture, carried back by its motion relative to the static world, is what lies at the static place.
@@ -71,7 +70,7 @@ def pair_evidence(
     return PairEvidence(
         residual=residual,
         scale=scale,
-        significance=length / (length + 3 * scale + 0.3),
+        significance=kernels.significance(residual, scale),
         excess=static_error - flow_error,
         expected=expected,
         static_error=static_error,
@@ -83,20 +82,16 @@ def pair_evidence(
 
 def flow_trust(flow: Float[np.ndarray, "H W 2"], backward_error: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """1 where following the flow there and back leads home, falling to 0; long ways may miss by more."""
-    tolerance = 0.5 + 0.05 * np.hypot(flow[..., 0], flow[..., 1])
-    return 1 / (1 + (np.minimum(backward_error, 99.0) / tolerance) ** 2)
+    return kernels.trust(flow, backward_error)
 
 
 def colour_error(
     here: Float[np.ndarray, "H W 3"], there: Float[np.ndarray, "H W 3"], flow: Float[np.ndarray, "H W 2"]
 ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]:
     """Difference in colour between a frame and another one warped to it, and whether the flow stays inside."""
-    height, width = here.shape[:2]
-    x, y = pixel_grid(height, width)
-    x, y = x + flow[..., 0], y + flow[..., 1]
+    x, y = kernels.places(flow, 1)
     warped = cv2.remap(there, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    error = np.minimum(cv2.transform(cv2.absdiff(warped, here), np.ones((1, 3))), COLOUR_CAP)
-    return error, (x >= 0) & (y >= 0) & (x <= width - 1) & (y <= height - 1)
+    return kernels.differences(warped, here, x, y, COLOUR_CAP)
 
 
 def motion_boundary(flow: Float[np.ndarray, "H W 2"], stride: int) -> Float[np.ndarray, "H W"]:

@@ -48,7 +48,12 @@ class RigidPrediction:
 
     def flow(self, i: int, j: int) -> Float[np.ndarray, "H W 2"]:
         """Flow a static world would show from frame i to frame j, in pixels."""
-        return rigid_flow(self.depth[i], self.intrinsics[i], self.intrinsics[j], self.c2w_cv[i], self.c2w_cv[j])[0]
+        return self.sampled(i, j, 1)
+
+    def sampled(self, i: int, j: int, step: int) -> Float[np.ndarray, "h w 2"]:
+        """:meth:`flow` at every so many rows and columns."""
+        cameras = self.intrinsics[i], self.intrinsics[j], self.c2w_cv[i], self.c2w_cv[j]
+        return rigid_flow(self.depth[i], *cameras, step)[0]
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,10 @@ def static_world(
     with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
 
         def backgrounds(wanted: list[Pair]) -> dict[Pair, BackgroundFlow]:
-            return dict(zip(wanted, pool.map(lambda pair: fit_background(flows.flow(*pair)), wanted), strict=True))
+            new = [pair for pair in wanted if pair not in flows.backgrounds]
+            fitted = pool.map(lambda pair: fit_background(flows.flow(*pair)), new)
+            flows.backgrounds.update(zip(new, fitted, strict=True))
+            return {pair: flows.backgrounds[pair] for pair in wanted}
 
         background = backgrounds(pairs)
         fits: list[_Fit] = []
@@ -126,10 +134,9 @@ class _Fit:
 
 
 def _compare(flows: PairFlows, rigid: RigidPrediction, background: BackgroundFlow, pair: Pair) -> _Fit:
-    sample = np.s_[::SAMPLE_STEP, ::SAMPLE_STEP]
-    flow = flows.fields[pair][sample].astype(np.float32)
+    flow = flows.sampled(*pair, SAMPLE_STEP)
     trust = flow_trust(flow, flows.backward_error(*pair, step=SAMPLE_STEP))
-    from_rigid = np.linalg.norm(flow - rigid.flow(*pair)[sample], axis=-1)
-    from_background = np.linalg.norm(flow - background.flow(flows.height, flows.width)[sample], axis=-1)
+    from_rigid = np.linalg.norm(flow - rigid.sampled(*pair, SAMPLE_STEP), axis=-1)
+    from_background = np.linalg.norm(flow - background.flow(flows.height, flows.width, SAMPLE_STEP), axis=-1)
     costs = [float((trust * r**2 / (r**2 + COST_SCALE**2)).sum()) for r in (from_background, from_rigid)]
     return _Fit(costs[0], costs[1], 1.4826 * float(np.median(from_rigid)))
