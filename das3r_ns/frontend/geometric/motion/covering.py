@@ -35,8 +35,10 @@ EDGE = 5
 LEAST = 3
 """Side, in pixels, of the smallest place that covers anything: an edge of the depth errs by a pixel or two."""
 
-NOISE = 0.002
-"""Share of what is seen of a static thing that seems to cover something nearer, by errors of the depth."""
+NOISE = (0.0005, 0.05)
+"""Shares of what is seen of a static thing, and of what is hidden of it, up to which more may seem to cover what is
+nearer, by errors of the depth; ten and thirty times what three still films show. That something is hidden proves nothing
+else, for movers are too."""
 
 LAYER = 0.1
 """Relative difference in inverse depth at which neighbours hardly hang together any more."""
@@ -48,9 +50,9 @@ in pixels that cover, or are hidden as they should be. What speaks of a layer is
 DOUBT = (0.1, 0.5)
 """Shares of what speaks of a layer from which it is believed to move, and surely does."""
 
-AMOUNT = (25.0, 100.0)
+AMOUNT = (25.0, 75.0)
 """Pixels that cover, of a layer in all frames together, from which it begins to count, and fully does: depth that errs
-in one place covers a few."""
+in one place covers a few (at most 18 in three still films)."""
 
 
 def covering(
@@ -172,7 +174,8 @@ def of_layers(
     first, second = np.concatenate([regions.edges, evidence.links]).T
     graph = coo_matrix((hold, (first, second)), shape=(regions.count, regions.count)).tocsr()
     speaks = regions.mean(covers) * regions.size
-    known = speaks + (regions.mean(hidden) + NOISE) * regions.size
+    of_seen, of_hidden = NOISE
+    known = speaks + (of_hidden * regions.mean(hidden) + of_seen) * regions.size
     system = (diags(known) + laplacian(graph + graph.T)).tocsr()
     share, _ = cg(system, speaks, rtol=1e-4, maxiter=1000, M=diags(1 / system.diagonal()))
     return np.clip(share, 0, 1)
