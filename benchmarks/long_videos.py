@@ -255,9 +255,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         ends = row["ends"] or {}
         said = f"{row['laps']:g}", row["size"], str(row["windows"])
         cost = f"{row['cpu_s']:.0f}", f"{row['cpu_s'] / row['frames']:.2f}", str(row["peak_mb"])
-        loops = f"{len(ends.get('loops', ()))}, {'closed' if ends.get('closed') else 'not closed'}"
+        found = len(ends.get("loops", ()))
+        loops = f"{found}, {'closed' if ends['closed'] else 'not closed'}" if found else "-"
         note = row.get("note", "")
-        cells.append([str(row["frames"]), *said, *cost, f"{row['ate_percent']:.2f}", loops, row["verdict"], note])
+        cells.append([str(row["frames"]), *said, *cost, f"{row['ate_percent']:.3f}", loops, row["verdict"], note])
     names = ["frames", "laps", "size", "windows", "CPU s", "CPU s a frame", "peak MB"]
     return "\n".join(
         [provenance_line(rows), "", *table([*names, "ATE, % of the path", "loops", "verdict", "note"], cells)]

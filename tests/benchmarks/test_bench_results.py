@@ -147,6 +147,14 @@ def test_what_a_gpu_check_measured_is_written(monkeypatch: pytest.MonkeyPatch) -
     assert between_marks(ROOT / "docs/results.md", "gpu") == module.markdown(module.load_results())
 
 
+def test_what_long_videos_measured_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    module = importlib.import_module("long_videos")
+    rows = module.load_results()
+    assert between_marks(ROOT / "docs/results.md", "long") == module.markdown(rows)
+    assert [row["frames"] for row in rows] == sorted(row["frames"] for row in rows)
+
+
 def between_marks(path: Path, mark: str) -> str:
     return path.read_text().split(f"<!-- {mark}:begin -->\n")[1].split(f"\n<!-- {mark}:end -->")[0]
 
