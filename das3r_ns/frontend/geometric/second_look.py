@@ -76,8 +76,9 @@ def look_again(
         gone = gone_with_movers(gone_elsewhere(small, matched, stays, device), evidence, moving)
         look, evidence = replace(look, gone=gone), replace(evidence, gone=evidence.regions.mean(gone))
     # What goes as steadily as the camera never stands: nothing is gone because of it.
-    evidence = replace(evidence, covers=covering(small, matched, stays, evidence))
-    if evidence.covers.any():
+    covers = covering(small, matched, stays, evidence)
+    evidence = replace(evidence, covers=covers)
+    if covers.any():
         moving = moving_superpixels(evidence)
     if moving.any():
         evidence = followed(evidence, moving, evidence.regions.mean(look.witnessed))
