@@ -310,8 +310,8 @@ def _guess(signs: Signs) -> str:
         2.0 * max(np.hypot(1.0 / max(signs.focal_std, 1e-6), 1.0 / USUAL_FOCALS) ** -1, signs.focals_apart / 2)
     )
     low, high = (f"{focal:.2f}" for focal in (signs.focal / off, signs.focal * off))
-    rather = ", and it is rather too long" if drives else ""
-    return f"{text} {signs.focal:.2f} longer sides were found; {low} to {high} are as likely{rather}."
+    rather = ", and it is too long rather than too short" if drives else ""
+    return f"{text} {signs.focal:.2f} longer sides were found; anything from {low} to {high} may be true{rather}."
 
 
 def _misfit(signs: Signs) -> Iterator[Doubt]:

@@ -102,11 +102,11 @@ def test_a_focal_that_is_a_guess_says_how_far_it_may_be_off() -> None:
     unsure = dataclasses.replace(GOOD, focal_std=0.1, focal=0.8)
     assert judge(dataclasses.replace(unsure, focal_std=0.06)).word == "sound"
     message = judge(unsure).message
-    assert "0.80 longer sides were found; 0.66 to 0.97" in message and "too long" not in message
+    assert "0.80 longer sides were found; anything from 0.66 to 0.97" in message and "too long" not in message
     assert "0.36 to 1.78" in judge(dataclasses.replace(unsure, focal_std=1e6)).message
     assert "0.59 to 1.08" in judge(dataclasses.replace(unsure, focals_apart=0.3)).message
     drives = judge(dataclasses.replace(unsure, ahead=0.95)).message
-    assert "goes where it looks" in drives and "rather too long" in drives
+    assert "goes where it looks" in drives and "too long rather than too short" in drives
     assert "were found" not in judge(dataclasses.replace(unsure, focal=0.0)).message  # a record of another version
 
 
