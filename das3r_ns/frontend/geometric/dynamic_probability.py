@@ -55,6 +55,13 @@ EDGE_BLUR = 0.8
 """Standard deviation, in pixels, of the soft edge of the dynamic probability."""
 
 
+COLOUR_STEP, LEAST_COLOURS = 2, 20
+"""Every so many rows and columns GrabCut learns the colours from, and pixels of either side that it takes at least."""
+
+BESIDE = 8
+"""Pixels around what is undecided among which the cut is made."""
+
+
 @dataclass(frozen=True)
 class Ruled:
     """What the rules make of the evidence of a clip."""
@@ -261,7 +268,8 @@ def _quantile_of_each(
 def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """The mask of one frame, its edge moved to where the colours change (GrabCut; Rother et al., SIGGRAPH 2004).
 
-    Only what is nearly undecided may change; a wide band would let the colours carry away whole objects.
+    Only what is nearly undecided may change; a wide band would let the colours carry away whole objects. Colours are
+    learned from a part of the pixels, and the cut is made where something is undecided.
 
     Args:
         image: RGB.
@@ -273,12 +281,32 @@ def segment_frame(image: UInt8[np.ndarray, "H W 3"], relative: Float[np.ndarray,
     labels[(relative >= undecided) & (relative <= likely)] = cv2.GC_PR_BGD
     labels[mask] = cv2.GC_PR_FGD
     labels[mask & (relative > sure)] = cv2.GC_FGD
-    if min(np.count_nonzero(mask), np.count_nonzero(~mask)) < 50:
+    coarse = np.ascontiguousarray(labels[::COLOUR_STEP, ::COLOUR_STEP])
+    if min(np.count_nonzero(coarse & 1), np.count_nonzero(~coarse & 1)) < LEAST_COLOURS:
         return mask
     cv2.setRNGSeed(0)
     bgr = np.ascontiguousarray(image[..., ::-1])
-    cv2.grabCut(bgr, labels, None, np.zeros((1, 65)), np.zeros((1, 65)), 2, cv2.GC_INIT_WITH_MASK)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    colours = np.zeros((1, 65)), np.zeros((1, 65))
+    few = np.ascontiguousarray(bgr[::COLOUR_STEP, ::COLOUR_STEP])
+    _grab_cut(few, coarse, colours, cv2.GC_INIT_WITH_MASK)
+    rows, columns = (np.flatnonzero((labels >= cv2.GC_PR_BGD).any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return mask
+    part = tuple(slice(max(int(at[0]) - BESIDE, 0), int(at[-1]) + 1 + BESIDE) for at in (rows, columns))
+    decided = np.ascontiguousarray(labels[part])
+    _grab_cut(np.ascontiguousarray(bgr[part]), decided, colours, cv2.GC_EVAL_FREEZE_MODEL)
+    labels[part] = decided
+    return (labels & 1).astype(bool)
+
+
+def _grab_cut(
+    bgr: UInt8[np.ndarray, "h w 3"],
+    labels: UInt8[np.ndarray, "h w"],
+    colours: tuple[Float[np.ndarray, "1 65"], Float[np.ndarray, "1 65"]],
+    mode: int,
+) -> None:
+    """One round of GrabCut on labels and the colours of background and foreground, in place."""
+    cv2.grabCut(bgr, labels, None, *colours, 1, mode)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
 def soften(mask: Bool[np.ndarray, "H W"], relative: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

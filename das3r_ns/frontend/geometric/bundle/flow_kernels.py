@@ -16,8 +16,17 @@ import numpy as np
 from jaxtyping import Float
 from numba import njit
 
-MIN_Z = 0.02
-"""Points that come nearer than this to the plane of the other camera (in units of their own depth) are left out."""
+from das3r_ns.frontend.geometric.bundle.derivative_kernels import (
+    BLOCK,
+    FAST,
+    MIN_Z,
+    U,
+    V,
+    derivatives,
+    optics_derivatives,
+    products,
+    with_depth,
+)
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
@@ -50,27 +59,16 @@ def residuals(
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-def _add_outer(
-    block: Float[np.ndarray, "C W"], weight: float, ju: Float[np.ndarray, " W"], jv: Float[np.ndarray, " W"]
-) -> None:
-    """Add weight (ju ju' + jv jv') to a block, on and right of its diagonal; some of what is left of it is changed too.
-
-    Four columns at a time, all read before any is written: so the compiler makes one instruction of the four.
-    """
-    for a in range(block.shape[0]):
-        wu = weight * ju[a]
-        wv = weight * jv[a]
-        for n in range(a // 4, block.shape[1] // 4):
-            b = 4 * n
-            s0 = block[a, b] + (wu * ju[b] + wv * jv[b])
-            s1 = block[a, b + 1] + (wu * ju[b + 1] + wv * jv[b + 1])
-            s2 = block[a, b + 2] + (wu * ju[b + 2] + wv * jv[b + 2])
-            s3 = block[a, b + 3] + (wu * ju[b + 3] + wv * jv[b + 3])
-            block[a, b] = s0
-            block[a, b + 1] = s1
-            block[a, b + 2] = s2
-            block[a, b + 3] = s3
+@njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _take_away(cross, to, first, factors, count):
+    """Take six rows, the one times the first factor and so on, away from another."""
+    n = np.uintp(count)
+    a, b, c, d, e, f = factors[0], factors[1], factors[2], factors[3], factors[4], factors[5]
+    for k in range(count):
+        i = first + np.uintp(k)
+        left = a * cross[i] + b * cross[i + n] + c * cross[i + n + n]
+        right = d * cross[i + np.uintp(3) * n] + e * cross[i + np.uintp(4) * n] + f * cross[i + np.uintp(5) * n]
+        cross[to + np.uintp(k)] -= left + right
 
 
 @njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
@@ -102,76 +100,66 @@ def fill_normal_equations(
     depth_gradient[:] = 0.0
     # Columns of an edge: pose of the target, log focal, P of the source, P of the target, residual.
     columns = 7 + 2 * own
-    width = 4 * (columns // 4 + 1)  # that they and the residual take, in fours
-    block = np.zeros((columns, width))
-    ju = np.zeros(width)
-    jv = np.zeros(width)
+    block = np.empty((columns + 1, columns + 1))
     place = np.empty(columns, dtype=np.int64)
+    # Where their derivatives lie: those of the optics after all others, the residual after the inverse depth.
+    rows = np.empty((columns + 1, 2), dtype=np.int64)
+    for a in range(columns + 1):
+        row = a if a < 7 else 8
+        rows[a] = BLOCK * (U + row), BLOCK * (V + row)
+        if 7 <= a < columns:
+            rows[a] = BLOCK * (V + 9 + 2 * (a - 7)), BLOCK * (V + 10 + 2 * (a - 7))
+    work = np.zeros(BLOCK * (V + 9 + 4 * own))
+    flat_points, flat_cross, n = points.reshape(-1), cross.reshape(-1), np.uintp(count)
+    place[6] = last
     for e in range(edges):
-        pose = relative[e]
-        block[:] = 0.0
+        pose, block[:] = relative[e], 0.0
         first = 6 * (e + 1)
-        place[6] = last
+        for a in range(6):
+            place[a] = first + a
         for a in range(own):
             place[7 + a] = last + 1 + a
             place[7 + own + a] = last + 1 + own * (e + 1) + a
-        for k in range(count):
-            w = weights[e, k]
-            if w <= 0.0:
-                continue
-            x = (points[k, 0] - centre[0]) / focal
-            y = (points[k, 1] - centre[1]) / focal
-            d = inverse_depth[k]
-            bx = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2]
-            by = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2]
-            bz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2]
-            qz = bz + pose[2, 3] * d
-            if qz < MIN_Z:
-                continue
-            iz = 1.0 / qz
-            px = (bx + pose[0, 3] * d) * iz
-            py = (by + pose[1, 3] * d) * iz
-            g = focal * iz
-            # d p / d Q = g [1 0 -px; 0 1 -py]; Q moves by d rho + omega x Q.
-            ju[0] = g * d
-            ju[1] = 0.0
-            ju[2] = -g * d * px
-            ju[3] = -focal * px * py
-            ju[4] = focal * (1.0 + px * px)
-            ju[5] = -focal * py
-            jv[0] = 0.0
-            jv[1] = g * d
-            jv[2] = -g * d * py
-            jv[3] = -focal * (1.0 + py * py)
-            jv[4] = focal * px * py
-            jv[5] = focal * px
-            # log focal: p grows with f, while the ray closes in on the axis: x' = -(x, y, 0).
-            fx = pose[0, 0] * x + pose[0, 1] * y
-            fy = pose[1, 0] * x + pose[1, 1] * y
-            fz = pose[2, 0] * x + pose[2, 1] * y
-            ju[6] = focal * px - g * (fx - px * fz)
-            jv[6] = focal * py - g * (fy - py * fz)
-            for a in range(own):
-                sx = iz * point_slopes[k, 0, a]
-                sy = iz * point_slopes[k, 1, a]
-                ju[7 + a] = (pose[0, 0] - px * pose[2, 0]) * sx + (pose[0, 1] - px * pose[2, 1]) * sy
-                jv[7 + a] = (pose[1, 0] - py * pose[2, 0]) * sx + (pose[1, 1] - py * pose[2, 1]) * sy
-                ju[7 + own + a] = -target_slopes[e, k, 0, a]
-                jv[7 + own + a] = -target_slopes[e, k, 1, a]
-            ju[columns] = focal * px + centre[0] - targets[e, k, 0]
-            jv[columns] = focal * py + centre[1] - targets[e, k, 1]
-            if own > 0:  # residuals count in pixels of the target, which grow with its zoom, the first of its unknowns
-                ju[7 + own] += ju[columns]
-                jv[7 + own] += jv[columns]
-            du = g * (pose[0, 3] - px * pose[2, 3])
-            dv = g * (pose[1, 3] - py * pose[2, 3])
-            _add_outer(block, w, ju, jv)
-            for a in range(6):
-                cross[first + a, k] = w * (ju[a] * du + jv[a] * dv)
-            for a in range(6, columns):
-                cross[place[a], k] += w * (ju[a] * du + jv[a] * dv)
-            depth_hessian[k] += w * (du * du + dv * dv)
-            depth_gradient[k] += w * (du * ju[columns] + dv * jv[columns])
+        aims = targets[e].reshape(-1)
+        for start in range(0, count, BLOCK):
+            here, points_here = np.uintp(start), min(BLOCK, count - start)
+            derivatives(flat_points, inverse_depth, aims, weights[e], start, pose, focal, centre[0], centre[1], work)
+            if own > 0:
+                optics_derivatives(point_slopes, target_slopes[e], start, pose, rows, work)
+            for a in range(columns + 1):
+                u, v = np.uintp(rows[a, 0]), np.uintp(rows[a, 1])
+                for b in range(a, columns + 1, 4):
+                    c, d, f = min(b + 1, columns), min(b + 2, columns), min(b + 3, columns)
+                    bu, bv, cu, cv = rows[b, 0], rows[b, 1], rows[c, 0], rows[c, 1]
+                    du, dv, fu, fv = rows[d, 0], rows[d, 1], rows[f, 0], rows[f, 1]
+                    one, two, three, four = products(
+                        work,
+                        u,
+                        v,
+                        np.uintp(bu),
+                        np.uintp(bv),
+                        np.uintp(cu),
+                        np.uintp(cv),
+                        np.uintp(du),
+                        np.uintp(dv),
+                        np.uintp(fu),
+                        np.uintp(fv),
+                        points_here,
+                    )
+                    block[a, b] += one
+                    if b + 1 <= columns:
+                        block[a, c] += two
+                    if b + 2 <= columns:
+                        block[a, d] += three
+                    if b + 3 <= columns:
+                        block[a, f] += four
+                if a < columns:
+                    with_depth(work, u, v, flat_cross, np.uintp(place[a]) * n + here, points_here, a < 6)
+                else:
+                    with_depth(work, u, v, depth_gradient, here, points_here, False)
+            with_depth(
+                work, np.uintp((U + 7) * BLOCK), np.uintp((V + 7) * BLOCK), depth_hessian, here, points_here, False
+            )
         for a in range(columns):
             for b in range(a):
                 block[a, b] = block[b, a]
@@ -184,9 +172,7 @@ def fill_normal_equations(
         hessian[first : first + 6, :6] -= h_source.T
         hessian[first : first + 6, first : first + 6] += h
         for a in range(6):
-            for b in range(6):
-                for k in range(count):
-                    cross[a, k] -= adj[b, a] * cross[first + b, k]
+            _take_away(flat_cross, np.uintp(a) * n, np.uintp(first) * n, adj[:, a], count)
             for c in range(6, columns):
                 source = 0.0
                 for b in range(6):

@@ -11,14 +11,15 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
+from das3r_ns.frontend.geometric.bundle.derivative_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layout, smoothed
-from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
+from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints, relative_poses
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
-from das3r_ns.frontend.geometric.bundle.steps import adjoints, damped_step
+from das3r_ns.frontend.geometric.bundle.steps import damped_step
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
@@ -150,7 +151,7 @@ class Solver:
     def relative_poses(self, state: State) -> Float[np.ndarray, "E 4 4"]:
         """T_ij of every edge."""
         if state.lens is None:
-            return state.w2c[self.samples.sinks] @ geo.invert_rigid(state.w2c)[self.samples.sources]
+            return relative_poses(np.ascontiguousarray(state.w2c), self.samples.sources, self.samples.sinks)
         folded = state.lens @ state.w2c
         return folded[self.samples.sinks] @ np.linalg.inv(folded)[self.samples.sources]
 

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numba import njit
 
-from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z, eliminate_depth, fill_normal_equations, residuals
+from das3r_ns.frontend.geometric.bundle.derivative_kernels import MIN_Z
+from das3r_ns.frontend.geometric.bundle.flow_kernels import eliminate_depth, fill_normal_equations, residuals
 
 ONE = np.float32(1.0)
 NONE = np.float32(0.0)

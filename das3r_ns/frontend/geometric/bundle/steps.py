@@ -1,12 +1,10 @@
-"""Small dense linear algebra of the pose solver: damped steps, adjoints."""
+"""Small dense linear algebra of the pose solver: damped steps."""
 
 from __future__ import annotations
 
 import numpy as np
 import scipy.linalg
 from jaxtyping import Bool, Float
-
-from das3r_ns.scene import geometry as geo
 
 
 def solve_positive(matrix: Float[np.ndarray, "L L"], right: Float[np.ndarray, " L"]) -> Float[np.ndarray, " L"]:
@@ -34,11 +32,3 @@ def damped_step(
     step = np.zeros(len(gradient))
     step[free] = -solve_positive(h, gradient[free])
     return step
-
-
-def adjoints(pose: Float[np.ndarray, "E 4 4"]) -> Float[np.ndarray, "E 6 6"]:
-    """Adjoint matrices for tangents in the order translation, rotation."""
-    out = np.zeros((len(pose), 6, 6))
-    out[:, :3, :3] = out[:, 3:, 3:] = pose[:, :3, :3]
-    out[:, :3, 3:] = geo.skew(pose[:, :3, 3]) @ pose[:, :3, :3]
-    return out

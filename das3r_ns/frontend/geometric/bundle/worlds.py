@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from das3r_ns.frontend.geometric.bundle.derivative_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.first_cameras import (
     Seed,
     add_frames,
@@ -28,7 +29,6 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import (
     solve_layered,
     solve_rest,
 )
-from das3r_ns.frontend.geometric.bundle.flow_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms

@@ -93,7 +93,7 @@ def test_gradient_for_zoom_and_bend_is_that_of_the_cost(optics: Optics) -> None:
 def _plain_gradient(solver: Solver, state: State) -> np.ndarray:
     """Half the gradient of the sum of squares for the optics, depths held."""
     from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
-    from das3r_ns.frontend.geometric.bundle.steps import adjoints
+    from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints
 
     seen, relative = solver.seen(state), solver.relative_poses(state)
     point_slopes, target_slopes = solver._slopes(state)
