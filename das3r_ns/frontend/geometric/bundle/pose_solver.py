@@ -16,7 +16,12 @@ from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layo
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
-from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints, relative_poses
+from das3r_ns.frontend.geometric.bundle.pose_kernels import (
+    adjoints,
+    moved_depths,
+    moved_poses,
+    relative_poses,
+)
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.steps import damped_step
@@ -349,19 +354,12 @@ class Solver:
     def apply(self, state: State, step: Float[np.ndarray, " L"], equations: Equations, terms: Terms) -> State:
         """The state after a step of the reduced unknowns, inverse depths by back-substitution."""
         n = self.samples.num_frames
-        w2c = geo.se3_exp(step[: self.focal_place].reshape(n, 6)) @ state.w2c
+        w2c = moved_poses(step[: self.focal_place].reshape(n, 6), np.ascontiguousarray(state.w2c))
         inverse_depth = state.inverse_depth
         if terms.translation:
-            delta = equations.depth_steps(step)
             # No inverse depth may more than halve or double in a step: the linear model overshoots far from its place.
-            inverse_depth = np.clip(inverse_depth + delta, 0.5 * inverse_depth, 2 * inverse_depth + 1e-3)
-            low, high = INVERSE_DEPTH_RANGE
-            if terms.near:
-                low, high = (
-                    np.minimum(NEAR_RANGE[0], state.inverse_depth),
-                    np.maximum(NEAR_RANGE[1], state.inverse_depth),
-                )
-            inverse_depth = np.clip(inverse_depth, low, high)
+            low, high = NEAR_RANGE if terms.near else INVERSE_DEPTH_RANGE
+            inverse_depth = moved_depths(inverse_depth, equations.depth_steps(step), low, high, not terms.near)
         focal = state.focal
         if self.samples.known_focal is None:
             long_side = max(self.samples.width, self.samples.height)

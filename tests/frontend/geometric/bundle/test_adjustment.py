@@ -10,8 +10,8 @@ import pytest
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
-from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.scene import geometry as geo
 
 COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)

@@ -10,9 +10,9 @@ from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.equations import layout, smoothed
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
+from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints
 from das3r_ns.frontend.geometric.bundle.pose_solver import NEAR_RANGE, Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
-from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints
 from das3r_ns.scene import geometry as geo
 
 EDGES = [(0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (2, 3), (3, 2)]
