@@ -216,9 +216,10 @@ def _straightened(
         config: Settings of the front end.
         progress: Where to report.
     """
-    if config.points and bent.readout is None:  # points are those of a global shutter
+    if config.points:
         with progress.stage("Lens", len(film.images) + POINT_ROUNDS + 2) as advance:
-            bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance).result
+            times = film.known.times
+            bent = adjust_on_points(bent, flows, film.large(), stays, on_step=advance, times=times).result
     lens = _lens_of(bent, film)
     if bent.readout is None:
         return _of_pinhole(lens, film, config, progress)

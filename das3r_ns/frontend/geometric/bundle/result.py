@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -85,9 +85,10 @@ class BundleResult:
 
     @property
     def optics(self) -> Optics | None:
-        """Zoom and bend as the solver has them; None = neither."""
-        if self.zoom is None and self.bend is None:
+        """Zoom, bend and read-out as the solver has them; None = none of them."""
+        if self.zoom is None and self.bend is None and self.readout is None:
             return None
         zoom = np.zeros(len(self.c2w_cv)) if self.zoom is None else np.log(self.zoom)
         bend = (0.0, 0.0) if self.bend is None else self.bend
-        return Optics.of_lens(zoom, bend, self.focal, np.array([self.width, self.height]) / 2)
+        optics = Optics.of_lens(zoom, bend, self.focal, np.array([self.width, self.height]) / 2)
+        return replace(optics, readout=self.readout or 0.0, swing=self.swing)

@@ -127,14 +127,16 @@ def adjust_on_points(
     known_focal: float | None = None,
     on_step: Callable[[], None] = lambda: None,
     may_bend: bool = False,
+    times: Float[np.ndarray, " N"] | None = None,
 ) -> OnPoints:
     """Adjust the cameras of a dense solution on points that are found to a fraction of a pixel.
 
     Dense optical flow is smooth, its errors go together, and they stay however many pixels are averaged over. Patches
     around corners, at the size of the video and in the shape in which cameras and depth expect them, err far less and
     each for itself. They are looked for where the flow leads and where the cameras point, and go through the same
-    robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``). They show
-    lenses too that bend less than optical flow errs by.
+    robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``), and of bend and
+    read-out where there are any; rows have poses of their own then. They show lenses too that bend less than optical
+    flow errs by.
 
     Args:
         result: The dense solution, of a camera that moves.
@@ -144,6 +146,7 @@ def adjust_on_points(
         known_focal: Focal in pixels of the flow, which stays as it is.
         on_step: Called once for each frame and :data:`ROUNDS` + 2 times more, for progress bars.
         may_bend: Whether a bent lens is looked for where ``result`` has a straight one and no zoom.
+        times: When each frame was taken, in frame times of the video; None = one after the other.
 
     Returns:
         The cameras that explain matches held back better, in the world frame and the unit of ``result``.
@@ -152,7 +155,7 @@ def adjust_on_points(
     pyramids = build_pyramids(frames, count, on_step)
     scale = max(pyramids.size) / max(result.width, result.height)
     known_focal = None if known_focal is None else known_focal * scale
-    tracks, start, state = _solution(result, flows, pyramids, static_weight, known_focal, on_step)
+    tracks, start, state = _solution(result, flows, pyramids, static_weight, known_focal, on_step, times=times)
     held_back = every_fifth(count, tracks.points.shape[1])
     samples = tracks.samples(start, static_weight, known_focal)
     before, distance_before = judge(samples, start, held_back, tracks.found)
@@ -219,17 +222,21 @@ def _solution(
     known_focal: float | None,
     on_step: Callable[[], None] = lambda: None,
     pairs: list[Pair] | None = None,
+    times: Float[np.ndarray, " N"] | None = None,
 ) -> tuple[Tracks, State, State]:
     """Tracks of points looked for from a dense solution, that solution, and what the points make of it."""
     count = len(result.c2w_cv)
-    tracks = pick_points(pyramids, pairs or strided_pairs(count, STRIDES), result.inverse_depth, static_weight)
+    pairs = pairs or strided_pairs(count, STRIDES)
+    tracks = pick_points(pyramids, pairs, result.inverse_depth, static_weight, times)
     scale = max(tracks.size) / max(result.width, result.height)
     inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
     start = State(
         geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=result.optics
     )
     find_again(tracks, start, by_flow(tracks, flows))
-    find_again(tracks, start)
+    # Cameras that roll do not say where to look: which row shows a point is not known before it is found.
+    places = by_flow(tracks, flows) if result.readout is not None else None
+    find_again(tracks, start, places)
     on_step()
     held_back = every_fifth(count, tracks.points.shape[1])
     state = start
@@ -237,7 +244,7 @@ def _solution(
         samples = tracks.samples(start, static_weight, known_focal)
         state = adjust(samples, state, ~held_back[samples.sources])
         state, _ = settle_depth(samples, state, samples.weights * held_back[samples.sources])
-        find_again(tracks, state)
+        find_again(tracks, state, places)
         on_step()
     samples = tracks.samples(start, static_weight, known_focal)
     return tracks, start, adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
@@ -341,4 +348,6 @@ def _as_result(result: BundleResult, start: State, state: State, samples: Sample
     optics = state.optics
     zoom = np.exp(optics.zoom) if samples.zooms and optics is not None else None
     bend = optics.coefficients(state.focal, samples.centre) if samples.bends and optics is not None else None
-    return replace(result, c2w_cv=geo.invert_rigid(w2c), focal=state.focal / scale, zoom=zoom, bend=bend)
+    readout = optics.readout if samples.rolls and optics is not None else None
+    c2w_cv = geo.invert_rigid(w2c)
+    return replace(result, c2w_cv=c2w_cv, focal=state.focal / scale, zoom=zoom, bend=bend, readout=readout)

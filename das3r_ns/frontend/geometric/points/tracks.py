@@ -80,6 +80,8 @@ class Tracks:
     """Image coordinates in frame j of the points of frame i."""
     correlation: Float[np.ndarray, "E K"]
     """Of the patches around them, -1 to 1; -1 = not found."""
+    times: Float[np.ndarray, " N"] | None = None
+    """When each frame was taken, in frame times of the video; None = one after the other."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,13 +103,13 @@ class Tracks:
             static_weight: Probability that each pixel is static, at any size.
             known_focal: Focal in pixels where it is known.
         """
-        order = np.array(self.pairs)
+        order, rolls = np.array(self.pairs), start.optics is not None and start.optics.readout != 0
         weights = np.clip((self.correlation - MATCHES) / (1.0 - MATCHES), 0.0, 1.0)
         targets, found = self.targets.copy(), self.found
         for e, (i, j) in enumerate(self.pairs):
             if static_weight is not None:
                 weights[e] *= sample_map(static_weight[j], targets[e], self.size)
-            if abs(i - j) > 1 or (weights[e] * self.trust[i] > FALLBACK).sum() >= ENOUGH:
+            if rolls or abs(i - j) > 1 or (weights[e] * self.trust[i] > FALLBACK).sum() >= ENOUGH:
                 continue
             expected, front = project(start, self.size, i, j, self.points[i], start.inverse_depth[i])
             instead = ~found[e] & front & (expected > 0).all(axis=1) & (expected < self.size).all(axis=1)
@@ -125,6 +127,8 @@ class Tracks:
             known_focal=known_focal,
             zooms=start.optics is not None and bool(start.optics.zoom.any()),
             bends=start.optics is not None and bool(start.optics.bend.any()),
+            rolls=rolls,
+            times=self.times,
         )
 
 
@@ -133,6 +137,7 @@ def pick_points(
     pairs: list[Pair],
     inverse_depth: Float[np.ndarray, "N r c"],
     static_weight: Float[np.ndarray, "N h w"] | None = None,
+    times: Float[np.ndarray, " N"] | None = None,
 ) -> Tracks:
     """Choose the points of every frame; none has been looked for yet.
 
@@ -141,6 +146,7 @@ def pick_points(
         pairs: Directed pairs of frames to look in.
         inverse_depth: As it is known so far, over the whole picture at any resolution.
         static_weight: Probability that each pixel is static, at any resolution; None = not known.
+        times: See :class:`Tracks`.
     """
     size = pyramids.size
     rows, columns = grid_shape(*size, GRID)
@@ -157,7 +163,8 @@ def pick_points(
             trust[i] *= sample_map(static_weight[i], points[i], size)
         slopes[i] = slopes_of(inverse_depth[i], points[i], size)
     found = (len(pairs), shape[1])
-    return Tracks(pyramids, rows, columns, points, slopes, trust, pairs, np.zeros((*found, 2)), np.full(found, -1.0))
+    targets, correlation = np.zeros((*found, 2)), np.full(found, -1.0)
+    return Tracks(pyramids, rows, columns, points, slopes, trust, pairs, targets, correlation, times)
 
 
 def slopes_of(
