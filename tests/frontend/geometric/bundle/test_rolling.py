@@ -13,10 +13,12 @@ from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig
 from das3r_ns.frontend.geometric.bundle.flow_samples import sample_flows
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
+from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import State, Terms
 from das3r_ns.frontend.geometric.bundle.swing import settle_swing
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens
 
@@ -42,26 +44,43 @@ def _depth(frame: int, points: np.ndarray) -> np.ndarray:
     return ((np.sign(rays) * HALF_SIZE - c2w[:3, 3]) / rays).min(axis=-1)
 
 
+def rolling_pose(frame: int, y: np.ndarray, readout: float) -> np.ndarray:
+    """Pose of the camera when it reads the row at y of a frame."""
+    return shaken(frame + readout * (y / HEIGHT - 0.5))
+
+
+def seen_points(readout: float, lens: Lens) -> list[np.ndarray]:
+    """Where in the room lies what each pixel of each frame shows."""
+    pixels = geo.pixel_centres(HEIGHT, WIDTH).astype(np.float64)
+    rays = np.concatenate([lens.undistort(pixels), np.ones((HEIGHT, WIDTH, 1))], axis=-1)
+    points = []
+    for i in range(COUNT):
+        c2w = rolling_pose(i, pixels[:, :1, 1], readout)  # of each row
+        along = np.einsum("hwij,hwj->hwi", np.broadcast_to(c2w[..., :3, :3], (HEIGHT, WIDTH, 3, 3)), rays)
+        far = ((np.sign(along) * HALF_SIZE - c2w[..., :3, 3]) / along).min(axis=-1)
+        points.append(c2w[..., :3, 3] + along * far[..., None])
+    return points
+
+
+def painted(points: np.ndarray) -> np.ndarray:
+    """RGB of points in space: waves that are a few pixels long."""
+    rng = np.random.default_rng(1)
+    waves = rng.normal(size=(40, 3))
+    waves *= (rng.uniform(4.0, 14.0, 40) / np.linalg.norm(waves, axis=1))[:, None]
+    grey = 128 + 9 * np.sin(points @ waves.T + rng.uniform(0, 2 * np.pi, 40)).sum(axis=-1)
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
+
+
 def rolling_flows(room: Any, readout: float, k1: float = 0.0) -> PairFlows:
     """Exact flow between the frames that a rolling shutter takes of the room, through a lens."""
     pixels = geo.pixel_centres(HEIGHT, WIDTH).astype(np.float64)
     lens = Lens.central((WIDTH, HEIGHT), FOCAL, k1)
-    rays = np.concatenate([lens.undistort(pixels), np.ones((HEIGHT, WIDTH, 1))], axis=-1)
-
-    def pose(frame: int, y: np.ndarray) -> np.ndarray:
-        return shaken(frame + readout * (y / HEIGHT - 0.5))
-
-    points = []
-    for i in range(COUNT):
-        c2w = pose(i, pixels[:, :1, 1])  # of each row
-        along = np.einsum("hwij,hwj->hwi", np.broadcast_to(c2w[..., :3, :3], (HEIGHT, WIDTH, 3, 3)), rays)
-        far = ((np.sign(along) * HALF_SIZE - c2w[..., :3, 3]) / along).min(axis=-1)
-        points.append(c2w[..., :3, 3] + along * far[..., None])
+    points = seen_points(readout, lens)
     rows = np.linspace(-HEIGHT, 2 * HEIGHT, 49)
     fields = {}
     for i, j in room.flows.pairs:
         seen = []
-        for w2c in geo.invert_rigid(pose(j, rows)):
+        for w2c in geo.invert_rigid(rolling_pose(j, rows, readout)):
             q = geo.transform_points(w2c, points[i])
             directions = q[..., :2] / np.maximum(q[..., 2:], 0.02)
             # The polynomial of a lens turns back far outside of its picture.
@@ -139,8 +158,14 @@ def test_exact_flow_of_a_rolling_shutter_gives_the_readout(shaken_room: Any) -> 
     assert shaken_room.path_error(known.c2w_cv) < 0.02
 
 
-def test_a_lens_that_bends_and_a_shutter_that_rolls_are_told_apart(shaken_room: Any) -> None:
-    flows = rolling_flows(shaken_room, 0.7, k1=-0.2)
+@pytest.fixture(scope="module")
+def bent_flows(shaken_room: Any) -> PairFlows:
+    """Of a lens that bends and a shutter that rolls."""
+    return rolling_flows(shaken_room, 0.7, k1=-0.2)
+
+
+def test_a_lens_that_bends_and_a_shutter_that_rolls_are_told_apart(shaken_room: Any, bent_flows: PairFlows) -> None:
+    flows = bent_flows
     result = bundle_adjust(flows, config=COARSE, departures=("zooms", "bends", "rolls"))
     assert result.readout == pytest.approx(0.7, rel=0.1)
     assert result.bend is not None and result.bend[0] == pytest.approx(-0.2, abs=0.03)
@@ -150,6 +175,40 @@ def test_a_lens_that_bends_and_a_shutter_that_rolls_are_told_apart(shaken_room: 
     for one in ("bends", "rolls"):
         alone = bundle_adjust(flows, config=COARSE, departures=(one,))
         assert result.residual < 0.5 * alone.residual and alone.focal > 1.5 * FOCAL
+
+
+def test_points_make_both_exact(shaken_room: Any, bent_flows: PairFlows) -> None:
+    lens = Lens.central((WIDTH, HEIGHT), FOCAL, -0.2)
+    images = np.stack([painted(points) for points in seen_points(0.7, lens)])
+    samples = sample_flows(bent_flows, 20, None)
+    shape = (COUNT, samples.rows, samples.columns)
+    level = lens.undistort(samples.points.astype(np.float64)) * FOCAL + CENTRE
+    depth = np.stack([_depth(i, level[i]) for i in range(COUNT)])
+    unit = float(np.median(depth))
+    c2w = geo.invert_rigid(shaken_room.c2w_cv[0]) @ shaken_room.c2w_cv
+    c2w[:, :3, 3] /= unit
+    off = 1.06
+    dense = BundleResult(
+        width=WIDTH,
+        height=HEIGHT,
+        c2w_cv=c2w,
+        focal=off * FOCAL,
+        focal_std=0.01,
+        points=samples.points.reshape(*shape, 2),
+        inverse_depth=(unit / depth).reshape(shape),
+        information=np.ones(shape),
+        residual=0.1,
+        bend=(-0.2 * off**2, 0.0),  # the picture bends as it does
+        readout=0.6,
+    )
+    found = adjust_on_points(dense, bent_flows, images, times=np.arange(float(COUNT)))
+    assert found.taken and found.result.bend is not None
+    assert found.after.median < 0.1 < found.before.median
+    assert found.result.readout == pytest.approx(0.7, rel=0.05)
+    assert found.result.bend[0] == pytest.approx(-0.2, abs=0.02)
+    # In this room the path tells little of the focal.
+    assert 1.0 < found.result.focal / FOCAL < 0.99 * off
+    assert shaken_room.path_error(found.result.c2w_cv) < 0.01
 
 
 def test_the_bend_of_a_frame_says_how_fast_its_camera_turns(shaken_room: Any) -> None:
