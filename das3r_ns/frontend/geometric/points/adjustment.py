@@ -247,7 +247,9 @@ def _solution(
         find_again(tracks, state, places)
         on_step()
     samples = tracks.samples(start, static_weight, known_focal)
-    return tracks, start, adjust(samples, state, ~held_back[samples.sources], SCALES[-1:])
+    # A lens and its focal make up for each other and come to rest late, under the scale of what is left by then.
+    last = SCALES[-1:] * (2 if samples.bends else 1)
+    return tracks, start, adjust(samples, state, ~held_back[samples.sources], last)
 
 
 def _with_dense_depth(
@@ -320,7 +322,8 @@ def with_lens(
         Samples, solution and what the matches held back say; None where the lens is as good as straight.
     """
     bends = replace(samples, bends=True)
-    bent = adjust(bends, replace(state, optics=Optics.none(samples.num_frames)), ~held_back[samples.sources])
+    start = replace(state, optics=Optics.none(samples.num_frames))
+    bent = adjust(bends, start, ~held_back[samples.sources], (*SCALES, SCALES[-1]))
     judged, distance_bent = judge(bends, bent, held_back, tracks.found)
     worth, explained = BENT
     if judged.median > (1.0 - worth) * straight.median or judged.share < explained:
