@@ -118,6 +118,47 @@ def median(values, count):
     return 0.5 * (values[(count - 1) // 2] + values[count // 2])
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _in_order(values, count, width):
+    """Sort every column of so many rows, flat, by exchanging neighbours: all columns side by side, without a branch."""
+    n = np.uintp(width)
+    for turn in range(count):
+        for m in range(turn % 2, count - 1, 2):
+            here = np.uintp(m) * n
+            for column in range(width):
+                k = here + np.uintp(column)
+                a, b = values[k], values[k + n]
+                values[k] = a if a < b else b
+                values[k + n] = b if a < b else a
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _medians(values, known, count, width, out):
+    """Median of what is known of every column, the first few of so many rows; what is beyond them is infinite.
+
+    The rows are left in order.
+    """
+    _in_order(values, count, width)
+    for k in range(width):
+        n = int(known[k])
+        out[k] = 0.5 * (values[(n - 1) // 2 * width + k] + values[n // 2 * width + k]) if n > 0 else 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _distances(colours, others, count, width, channels, out):
+    """Differences, summed over channels, of colours (channels x count x width, flat) from others (channels x width)."""
+    n = np.uintp(width)
+    for m in range(count):
+        to = np.uintp(m) * n
+        for column in range(width):
+            out[to + np.uintp(column)] = np.float32(0.0)
+        for c in range(channels):
+            at, of = np.uintp(c * count + m) * n, np.uintp(c) * n
+            for column in range(width):
+                k = np.uintp(column)
+                out[to + k] += abs(colours[at + k] - others[of + k])
+
+
 @njit(cache=True, nogil=True)
 def colours_behind(
     picture: Float[np.ndarray, "H W C"],
@@ -149,36 +190,43 @@ def colours_behind(
     error = np.zeros((height, width), dtype=np.float32)
     spread = np.zeros((height, width), dtype=np.float32)
     seen = np.zeros((height, width), dtype=np.float32)
-    colours = np.empty((count, channels), dtype=np.float32)
-    middle = np.empty(channels, dtype=np.float32)
-    values = np.empty(count, dtype=np.float32)
+    colours, values = np.empty(channels * count * width, np.float32), np.empty(count * width, np.float32)
+    here, middle = np.empty(channels * width, np.float32), np.empty(channels * width, np.float32)
+    one = np.uintp(1)
     for row in range(height):
+        colours[:] = np.inf
+        for k in range(channels):
+            for col in range(width):
+                here[k * width + col] = picture[row, col, k]
         for col in range(width):
             d = inverse_depth[row, col]
             x, y = col + 0.5, row + 0.5
             n = 0
             for m in range(count):
-                z, u, v = project(x, y, d, rays[m], offsets[m])
+                # As ``project`` and ``bilinear`` have it: a view of an array costs more than either.
+                z = rays[m, 2, 0] * x + rays[m, 2, 1] * y + rays[m, 2, 2] + offsets[m, 2] * d
+                scale = 1.0 / max(z, MIN_Z)
+                u = (rays[m, 0, 0] * x + rays[m, 0, 1] * y + rays[m, 0, 2] + offsets[m, 0] * d) * scale
+                v = (rays[m, 1, 0] * x + rays[m, 1, 1] * y + rays[m, 1, 2] + offsets[m, 1] * d) * scale
                 if z < MIN_Z or u < 0.5 or v < 0.5 or u > width - 0.5 or v > height - 0.5:
                     continue
-                i, j = min(int(v), height - 1), min(int(u), width - 1)
-                if static[m, i, j] and surfaces[m, i, j] <= IN_FRONT * d / z + slack:
-                    bilinear(pictures[m], u - 0.5, v - 0.5, colours[n])
-                    n += 1
+                i, j = np.uintp(min(int(v), height - 1)), np.uintp(min(int(u), width - 1))
+                if not (static[m, i, j] and surfaces[m, i, j] <= IN_FRONT * d / z + slack):
+                    continue
+                a, b = u - 0.5, v - 0.5
+                left, top = np.uintp(min(int(a), width - 2)), np.uintp(min(int(b), height - 2))
+                a, b = a - left, b - top
+                for k in range(channels):
+                    above = (1 - a) * pictures[m, top, left, k] + a * pictures[m, top, left + one, k]
+                    below = (1 - a) * pictures[m, top + one, left, k] + a * pictures[m, top + one, left + one, k]
+                    colours[(k * count + n) * width + col] = (1 - b) * above + b * below
+                n += 1
             seen[row, col] = n
-            if n == 0:
-                continue
-            for m in range(n):
-                values[m] = 0.0
-                for k in range(channels):
-                    values[m] += abs(colours[m, k] - picture[row, col, k])
-            error[row, col] = median(values, n)
-            for k in range(channels):
-                values[:n] = colours[:n, k]
-                middle[k] = median(values, n)
-            for m in range(n):
-                values[m] = 0.0
-                for k in range(channels):
-                    values[m] += abs(colours[m, k] - middle[k])
-            spread[row, col] = median(values, n)
+        _distances(colours, here, count, width, channels, values)
+        _medians(values, seen[row], count, width, error[row])
+        for k in range(channels):
+            values[:] = colours[k * count * width : (k + 1) * count * width]
+            _medians(values, seen[row], count, width, middle[k * width : (k + 1) * width])
+        _distances(colours, middle, count, width, channels, values)
+        _medians(values, seen[row], count, width, spread[row])
     return error, spread, seen
