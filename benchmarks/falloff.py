@@ -56,7 +56,7 @@ TRAININGS = {
 COLUMNS = {
     "hidden dB": "psnr_hidden",
     "static dB": "psnr_static",
-    "static, outer third dB": "psnr_outer",
+    "static, near the corners dB": "psnr_outer",
     "held-out static dB": "held_out",
 }
 
