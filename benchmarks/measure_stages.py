@@ -62,7 +62,7 @@ class CpuSeconds(Progress):
 
 def main(arguments: Arguments) -> None:
     """Measure and write."""
-    paths = sorted((arguments.set / "frames").iterdir())[: arguments.frames]
+    paths = sorted(path for path in (arguments.set / "frames").iterdir() if path.is_file())[: arguments.frames]
     full = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
     images = np.stack([shrink(image, FrontEndConfig().long_side) for image in full])
     names = [path.name for path in paths]
