@@ -29,7 +29,8 @@ from provenance import provenance_line, stamp
 from report import table, update_between_marks
 
 from das3r_ns.files import write_json
-from das3r_ns.frontend.verdict import Signs, judge
+from das3r_ns.frontend.signs import Signs
+from das3r_ns.frontend.verdict import judge
 
 HERE = Path(__file__).parent
 KEPT = HERE / "results" / "field.json"

@@ -21,8 +21,9 @@ from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge, lens_message
 from das3r_ns.frontend.known.registered import hold
+from das3r_ns.frontend.signs import signs_of
 from das3r_ns.frontend.undistorted import UndistortedClip, resized
-from das3r_ns.frontend.verdict import Verdict, judge, signs_of
+from das3r_ns.frontend.verdict import Verdict, judge
 from das3r_ns.frontend.windows import AT_ONCE
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
@@ -359,8 +360,8 @@ def _with_fixed(
     if known.fixed is not None:
         wrong = " If that is wrong, give a picture of it (--fixed-mask), black where nothing is fixed."
         progress.say(
-            f"{100 * known.fixed.mean():.1f} % of the picture is fixed to the camera (a bonnet, a logo, a clock): it is "
-            f"left out of cameras and training, and does not count as moving.{'' if config.fixed_mask else wrong}"
+            f"{100 * known.fixed.mean():.1f} % of the picture is fixed to the camera (a bonnet, a logo, a clock): it "
+            f"is left out of cameras and training, and does not count as moving.{'' if config.fixed_mask else wrong}"
         )
     return known
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.evaluation.ground_truth import GroundTruth
-from das3r_ns.frontend.verdict import Signs
+from das3r_ns.frontend.signs import Signs
 
 ROOT = Path(__file__).parents[2]
 STAMP: dict[str, Any] = {

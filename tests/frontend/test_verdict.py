@@ -15,7 +15,8 @@ from das3r_ns.frontend import run
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.points.ends import Ends
 from das3r_ns.frontend.geometric.points.held_back import HeldBack
-from das3r_ns.frontend.verdict import Signs, Verdict, judge, signs_of
+from das3r_ns.frontend.signs import Signs, signs_of
+from das3r_ns.frontend.verdict import Verdict, judge
 from das3r_ns.progress import Progress
 from das3r_ns.video.selection import listed
 

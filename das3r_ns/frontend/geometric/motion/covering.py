@@ -37,8 +37,8 @@ LEAST = 3
 
 NOISE = (0.0005, 0.05)
 """Shares of what is seen of a static thing, and of what is hidden of it, up to which more may seem to cover what is
-nearer, by errors of the depth; ten and thirty times what three still films show. That something is hidden proves nothing
-else, for movers are too."""
+nearer, by errors of the depth; ten and thirty times what three still films show. That something is hidden proves
+nothing else, for movers are too."""
 
 LAYER = 0.1
 """Relative difference in inverse depth at which neighbours hardly hang together any more."""

@@ -134,9 +134,9 @@ def adjust_on_points(
     Dense optical flow is smooth, its errors go together, and they stay however many pixels are averaged over. Patches
     around corners, at the size of the video and in the shape in which cameras and depth expect them, err far less and
     each for itself. They are looked for where the flow leads and where the cameras point, and go through the same
-    robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``), and of bend and
-    read-out where there are any; rows have poses of their own then. They show lenses too that bend less than optical
-    flow errs by.
+    robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``), and of bend
+    and read-out where there are any; rows have poses of their own then. They show lenses too that bend less than
+    optical flow errs by.
 
     Args:
         result: The dense solution, of a camera that moves.

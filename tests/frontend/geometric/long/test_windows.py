@@ -21,7 +21,8 @@ from das3r_ns.frontend.geometric.long import windows as long_windows
 from das3r_ns.frontend.geometric.long.joined import Joined
 from das3r_ns.frontend.geometric.long.records import joined_records
 from das3r_ns.frontend.known.knowledge import Known, find_knowledge
-from das3r_ns.frontend.verdict import judge, signs_of
+from das3r_ns.frontend.signs import signs_of
+from das3r_ns.frontend.verdict import judge
 from das3r_ns.progress import Progress
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.video import open_clip
