@@ -94,13 +94,15 @@ def measure(truth: GroundTruth, arguments: Arguments, learns: bool) -> dict[str,
     covered, observed = masks_at(truth, indices, size), observed_at(truth, indices, size)
     clean = [to_size(truth.clean(i), size) for i in indices]
     outer = np.where(squares(size[1], size[0]) > 0.5, covered, 1.0)
+    held_out = pipeline.get_average_eval_image_metrics()
+    assert held_out is not None
     return {
         "steps": arguments.steps,
         "frames": arguments.frames,
         "gaussians": pipeline.model.num_points,
         **score_plates(renders, clean, covered, observed),
         "psnr_outer": score_plates(renders, clean, outer, observed)["psnr_static"],
-        "held_out": pipeline.get_average_eval_image_metrics()["psnr_static_corrected"],
+        "held_out": held_out["psnr_static_corrected"],
         **stamp(),
     }
 
