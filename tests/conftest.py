@@ -31,6 +31,7 @@ from numba.core.dispatcher import Dispatcher
 from das3r_ns.demo.write import write_demo
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.scene.fisheye import Fisheye
 from das3r_ns.scene.lens import Lens
 from das3r_ns.scene.shutter import Shutter
 
@@ -125,10 +126,22 @@ class BentVideo(DemoVideo):
 @pytest.fixture(scope="session")
 def bent_video(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFactory) -> BentVideo:
     """The demo's pinhole pictures are those that belong to the bent ones."""
-    size, focal = (160, 90), float(demo_video.estimate.intrinsics[0, 0, 0])
-    lens = Lens(size, focal, focal, 80.0, 45.0, -0.15, 0.03, 0.001, -0.002, view=(80 / focal, 45 / focal))
+    focal = float(demo_video.estimate.intrinsics[0, 0, 0])
+    lens = Lens((160, 90), focal, focal, 80.0, 45.0, -0.15, 0.03, 0.001, -0.002, view=(80 / focal, 45 / focal))
+    return _bent(demo_video, lens, tmp_path_factory.mktemp("bent") / "frames")
+
+
+@pytest.fixture(scope="session")
+def fisheye_video(demo_video: DemoVideo, tmp_path_factory: pytest.TempPathFactory) -> BentVideo:
+    """The same with a fisheye lens."""
+    focal = float(demo_video.estimate.intrinsics[0, 0, 0])
+    view = (80 / focal, 45 / focal)
+    lens = Fisheye((160, 90), focal, focal, 80.0, 45.0, 0.05, -0.01, view=view, k3=0.004, k4=-0.001)
+    return _bent(demo_video, lens, tmp_path_factory.mktemp("fisheye") / "frames")
+
+
+def _bent(demo_video: DemoVideo, lens: Lens, frames: Path) -> BentVideo:
     images = np.stack([lens.distorted_picture(image, cv2.INTER_CUBIC) for image in demo_video.images])
-    frames = tmp_path_factory.mktemp("bent") / "frames"
     cache.write_frames(frames, images)
     estimate = dataclasses.replace(demo_video.estimate, lens=lens)
     return BentVideo(demo_video.folder, images, estimate, demo_video.clean_depth, frames)

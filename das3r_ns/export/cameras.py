@@ -15,7 +15,9 @@ from jaxtyping import Float, UInt8
 from nerfstudio.data.utils.colmap_parsing_utils import Camera, Image, write_model
 from scipy.spatial.transform import Rotation
 
+from das3r_ns.scene.fisheye import MODELS
 from das3r_ns.scene.geometry import invert_rigid
+from das3r_ns.scene.lens import Lens
 
 COLMAP_POINT = np.dtype([("id", "<u8"), ("xyz", "<f8", 3), ("rgb", "u1", 3), ("error", "<f8"), ("track_length", "<u8")])
 """A point of ``points3D.bin`` that names no observations."""
@@ -37,7 +39,9 @@ class ExportedCameras:
     rgb: UInt8[np.ndarray, "M 3"]
     """Their colours."""
     distortion: Float[np.ndarray, "N 4"] | None = None
-    """k1, k2, p1 and p2 in OpenCV's convention; None = pinhole pictures."""
+    """k1, k2, p1 and p2 in OpenCV's convention, or what else the lens' model has; None = pinhole pictures."""
+    lens_model: str = Lens.model
+    """Of the distortion, as COLMAP and nerfstudio call it."""
 
     @property
     def c2w_gl(self) -> Float[np.ndarray, "N 4 4"]:
@@ -68,7 +72,7 @@ def quaternions_xyzw(rotations: Float[np.ndarray, "N 3 3"]) -> Float[np.ndarray,
 def write_colmap(cameras: ExportedCameras, directory: Path, extension: str) -> None:
     """Write cameras, images and points3D in COLMAP's text (``.txt``) or binary (``.bin``) format.
 
-    One camera, PINHOLE or with distortion OPENCV, for each distinct matrix; points without observations.
+    One camera, PINHOLE or with distortion of the lens' model, for each distinct matrix; points without observations.
 
     Args:
         cameras: What to write.
@@ -81,7 +85,7 @@ def write_colmap(cameras: ExportedCameras, directory: Path, extension: str) -> N
     parameters = cameras.intrinsics[:, [0, 1, 0, 1], [0, 1, 2, 2]]
     model = "PINHOLE"
     if cameras.distortion is not None:
-        model, parameters = "OPENCV", np.concatenate([parameters, cameras.distortion], axis=1)
+        model, parameters = cameras.lens_model, np.concatenate([parameters, cameras.distortion], axis=1)
     distinct, camera_of = np.unique(parameters, axis=0, return_inverse=True)
     # Plain floats: numpy's own print differently from version to version.
     models = {
@@ -138,10 +142,11 @@ def write_transforms(cameras: ExportedCameras, path: Path, images: str, masks: s
         for name, pose, k in zip(cameras.image_names, cameras.c2w_gl, cameras.intrinsics, strict=True)
     ]
     if cameras.distortion is not None:
+        names = MODELS[cameras.lens_model].terms
         for frame, terms in zip(frames, cameras.distortion.tolist(), strict=True):
-            frame |= dict(zip(("k1", "k2", "p1", "p2"), terms, strict=True))
+            frame |= dict(zip(names, terms, strict=True))
     meta = {
-        "camera_model": "OPENCV",
+        "camera_model": Lens.model if cameras.distortion is None else cameras.lens_model,
         # Where it is missing, nerfstudio takes the file for one converted from COLMAP.
         "applied_transform": np.eye(4)[:3].tolist(),
         "ply_file_path": points,

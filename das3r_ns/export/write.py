@@ -232,7 +232,7 @@ def exported_cameras(
         return ExportedCameras(c2w_cv, scene.intrinsics(size), size, names, xyz, rgb)
     matrices = np.stack([lens.matrix for lens in lenses])
     distortion = np.stack([lens.coefficients for lens in lenses])
-    return ExportedCameras(c2w_cv, matrices, scene.video.original_size, names, xyz, rgb, distortion)
+    return ExportedCameras(c2w_cv, matrices, scene.video.original_size, names, xyz, rgb, distortion, lenses[0].model)
 
 
 def _write_pictures(

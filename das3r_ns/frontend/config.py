@@ -91,7 +91,7 @@ class FrontEndConfig:
     them, and only depth and what moves are found."""
     known_lens: Path | None = None
     """The lens where you have it without poses: a transforms.json or a COLMAP model of the same camera, for pictures of
-    any size and this shape. Its focal and distortion (k1, k2, p1, p2) are kept."""
+    any size and this shape. Its focal and distortion (k1, k2, p1, p2; of a fisheye k1 to k4) are kept."""
     readout: float | None = None
     """Time from the first row of a frame to the last one of a rolling shutter, as a share of the frame time, where you
     know it; 0 is a global shutter. If None, it is found ('geometric' only)."""

@@ -35,7 +35,7 @@ from jaxtyping import UInt8
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
-from das3r_ns.scene.lens import Lens
+from das3r_ns.scene.fisheye import lens_from_json
 from das3r_ns.scene.shutter import Shutter
 from das3r_ns.workers import workers
 
@@ -227,7 +227,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
             frame_names=list(scene["frame_names"]),
             camera_kind=scene["camera_kind"],
             provenance=scene["provenance"],
-            lens=Lens.from_json(scene["lens"]) if "lens" in scene else None,
+            lens=lens_from_json(scene["lens"]) if "lens" in scene else None,
             shutter=Shutter.from_json(scene["shutter"]) if "shutter" in scene else None,
             light=np.array(scene["light"], dtype=np.float64) if "light" in scene else None,
             falloff=np.array(scene["falloff"], dtype=np.float64) if "falloff" in scene else None,

@@ -7,7 +7,7 @@ direction (x, y, 1) is seen at
     y' = y (1 + k1 r^2 + k2 r^4) + p1 (r^2 + 2 y^2) + 2 p2 x y
 
 and the matrix of the distorted picture takes (x', y', 1) to its pixels. As everywhere here, the first pixel's centre
-lies at (0.5, 0.5).
+lies at (0.5, 0.5). Fisheye lenses have a model of their own (``fisheye.py``).
 
 The pinhole picture looks along the same axis, which is its centre, and has square pixels and as many of them as the
 video's picture. It is the largest upright rectangle that shows nothing but what the video shows: the whole of its
@@ -18,10 +18,10 @@ is at the edge of the view more than MAX_STRETCH times as much as the centre, th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -53,6 +53,11 @@ class Lens:
     view: tuple[float, float] = (0.0, 0.0)
     """Half the width and height of the pinhole picture at distance 1; by the rule above where it is not given."""
 
+    model: ClassVar[str] = "OPENCV"
+    """COLMAP's name of the model."""
+    terms: ClassVar[tuple[str, ...]] = ("k1", "k2", "p1", "p2")
+    """Names of its coefficients, in the order that OpenCV and COLMAP have them in."""
+
     def __post_init__(self) -> None:
         if self.view == (0.0, 0.0):
             object.__setattr__(self, "view", self._largest_view())
@@ -69,8 +74,14 @@ class Lens:
 
     @property
     def coefficients(self) -> Float[np.ndarray, " 4"]:
-        """k1, k2, p1, p2, as OpenCV's functions take them."""
-        return np.array([self.k1, self.k2, self.p1, self.p2])
+        """Those of ``terms``, as OpenCV's functions take them."""
+        return np.array([getattr(self, name) for name in self.terms], dtype=np.float64)
+
+    @property
+    def described(self) -> str:
+        """Its coefficients, in words; without p1 and p2 where they are 0."""
+        named = zip(self.terms, self.coefficients.tolist(), strict=True)
+        return ", ".join(f"{name} {value:.3g}" for name, value in named if value or name in ("k1", "k2"))
 
     @property
     def pinhole_size(self) -> Size:
@@ -218,19 +229,19 @@ class Lens:
         return float(np.linalg.norm(self.distort(directions) - pixels, axis=-1).max() / max(width, height))
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values that :meth:`from_json` makes the same lens of."""
-        return asdict(self) | {"size": list(self.size), "view": list(self.view)}
+        """JSON values that ``fisheye.lens_from_json`` makes the same lens of."""
+        return asdict(self) | {"model": self.model, "size": list(self.size), "view": list(self.view)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Lens:
-        """The lens of :meth:`to_json`.
+    def from_json(cls, values: Mapping[str, Any]) -> Lens:
+        """The lens of :meth:`to_json`, of this model.
 
         Raises:
             KeyError, TypeError, ValueError: It is something else.
         """
         width, height = values["size"]
         x, y = values["view"]
-        numbers = {name: float(values[name]) for name in ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")}
+        numbers = {name: float(values[name]) for name in ("fx", "fy", "cx", "cy", *cls.terms)}
         return cls(size=(int(width), int(height)), view=(float(x), float(y)), **numbers)
 
     def _largest_view(self) -> tuple[float, float]:

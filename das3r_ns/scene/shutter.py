@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene import shutter_kernels as kernels
+from das3r_ns.scene.fisheye import lens_from_json
 from das3r_ns.scene.lens import Lens
 
 ROUNDS = 5
@@ -112,7 +113,7 @@ class Shutter:
         """
         x, y = values["view"]
         motion = np.array(values["motion"], dtype=np.float64).reshape(-1, 2, 6)
-        lens = Lens.from_json(values["lens"]) if "lens" in values else None
+        lens = lens_from_json(values["lens"]) if "lens" in values else None
         return cls(float(values["readout"]), (float(x), float(y)), motion, lens)
 
     def _moments(self, directions: Float[np.ndarray, "*n 2"]) -> Float[np.ndarray, "*n"]:

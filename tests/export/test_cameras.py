@@ -15,7 +15,9 @@ from nerfstudio.data.utils import colmap_parsing_utils as colmap
 from scipy.spatial.transform import Rotation
 
 from das3r_ns.export.cameras import ExportedCameras, write_colmap, write_trajectory, write_transforms
+from das3r_ns.frontend.known.cameras import read_cameras
 from das3r_ns.frontend.report.write import write_point_cloud
+from das3r_ns.scene.fisheye import Fisheye
 from das3r_ns.scene.geometry import invert_rigid, project, transform_points
 
 SIZE = (160, 90)
@@ -110,6 +112,33 @@ def test_every_program_sees_the_same_distortion(
         else:
             # nerfstudio's order: k1 k2 k3 k4 p1 p2; its datamanager undistorts the pictures by them.
             np.testing.assert_allclose(found.distortion[frame], [-0.12, 0.02, 0, 0, 0.001, -0.002], rtol=1e-6)
+            np.testing.assert_allclose(found.pixels[frame], pixels(cameras, frame), atol=TOLERANCE)
+
+
+def test_every_program_sees_the_same_fisheye(reader: str, cameras: ExportedCameras, tmp_path: Path, read_back) -> None:
+    # nerfstudio's parser of COLMAP refuses k4, taking it for another model's.
+    terms = [0.05, -0.01, 0.004, 0.0 if reader.startswith("ns colmap") else -0.001]
+    bent = replace(cameras, distortion=np.tile(terms, (5, 1)), lens_model=Fisheye.model)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for name in cameras.image_names:
+            cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_colmap(bent, tmp_path / "colmap/sparse/0", ".bin")
+    write_colmap(bent, tmp_path / "colmap/text", ".txt")
+    write_transforms(bent, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
+    write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
+    found = read_back(reader, tmp_path)
+    for path in (tmp_path / "colmap/text", tmp_path / "transforms.json"):  # and we ourselves
+        lens = read_cameras(path).lens(cameras.image_names[:3], SIZE, None)
+        assert isinstance(lens, Fisheye) and lens.coefficients.tolist() == pytest.approx(terms)
+    for frame in range(5):
+        in_camera = transform_points(invert_rigid(cameras.c2w_cv[frame]), cameras.xyz)
+        none, k = np.zeros(3), cameras.intrinsics[frame]
+        expected, _ = cv2.fisheye.projectPoints(in_camera[:, None], none, none, k, np.array(terms))
+        if found.distortion is None:  # the program's own projection knows of it
+            np.testing.assert_allclose(found.pixels[frame], expected[:, 0], atol=TOLERANCE)
+        else:
+            np.testing.assert_allclose(found.distortion[frame], [*terms, 0, 0], rtol=1e-6)
             np.testing.assert_allclose(found.pixels[frame], pixels(cameras, frame), atol=TOLERANCE)
 
 

@@ -85,8 +85,11 @@ def test_an_export_is_the_same_to_every_program(reader: str, scene: TrainedScene
         np.testing.assert_allclose(found.pixels[frame][visible], expected[visible], atol=0.01)
 
 
-@pytest.mark.parametrize("undistort", [False, True])
-def test_the_pictures_of_a_lens_and_their_cameras(bent_video, make_trainer, tmp_path: Path, undistort: bool) -> None:
+@pytest.mark.parametrize(("video", "undistort"), [("bent", False), ("bent", True), ("fisheye", False)])
+def test_the_pictures_of_a_lens_and_their_cameras(
+    video: str, request: pytest.FixtureRequest, make_trainer, tmp_path: Path, undistort: bool
+) -> None:
+    bent_video = request.getfixturevalue(f"{video}_video")
     scene, out = TrainedScene(make_trainer(video=bent_video, data=bent_video.frames).pipeline), tmp_path / "out"
     lens = bent_video.estimate.lens
     write_export(scene, out, ["colmap", "transforms", "nuke"], undistort=undistort)
@@ -102,9 +105,9 @@ def test_the_pictures_of_a_lens_and_their_cameras(bent_video, make_trainer, tmp_
         np.testing.assert_array_equal(image, pinhole)
         assert not mask[moves > 0.5].any()
     else:
-        assert [model.model for model in models.values()] == ["OPENCV"]
+        assert [model.model for model in models.values()] == [lens.model]
         np.testing.assert_allclose(models[1].params, [*k, *terms], rtol=1e-6)
-        assert [written[name] for name in ("k1", "k2", "p1", "p2")] == pytest.approx(terms.tolist())
+        assert [written[name] for name in lens.terms] == pytest.approx(terms.tolist())
         np.testing.assert_array_equal(image, bent_video.images[3])
         assert not mask[lens.distorted_picture(moves) > 0.6].any()
         apart = cv2.imread(str(out / "undistorted/images/00003.png"))[..., ::-1]

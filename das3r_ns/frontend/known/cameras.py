@@ -18,7 +18,14 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.known.lenses import COLMAP_PARAMETERS, PARAMETERS, camera_matrix, check_model, common_lens
+from das3r_ns.frontend.known.lenses import (
+    COLMAP_PARAMETERS,
+    FISHEYES,
+    PARAMETERS,
+    camera_matrix,
+    check_model,
+    common_lens,
+)
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens
 
@@ -37,7 +44,7 @@ class Camera:
 
     c2w_cv: Float[np.ndarray, "4 4"]
     parameters: dict[str, float]
-    """nerfstudio's keys: w, h, fl_x, fl_y, cx, cy, k1, ..., as far as the file has them."""
+    """nerfstudio's keys: w, h, fl_x, fl_y, cx, cy, k1, ..., as far as the file has them; is_fisheye where it is one."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +197,10 @@ def _transforms_parameters(file: Path, name: str, content: dict[str, Any]) -> di
         Das3rError: Its model is none that das3r knows.
     """
     fisheye = content.get("is_fisheye")  # instant-ngp's key
-    check_model(file, name, "OPENCV_FISHEYE" if fisheye else content.get("camera_model", "OPENCV"))
-    return {key: float(content[key]) for key in PARAMETERS if content.get(key) is not None}
+    model = "OPENCV_FISHEYE" if fisheye else content.get("camera_model", "OPENCV")
+    check_model(file, name, model)
+    parameters = {key: float(content[key]) for key in PARAMETERS if content.get(key) is not None}
+    return parameters | ({"is_fisheye": 1.0} if model in FISHEYES else {})
 
 
 def _read_colmap(cameras_file: Path, images_file: Path) -> Iterable[tuple[str, Camera]]:
@@ -219,6 +228,8 @@ def _colmap_parameters(source: Path, name: str, camera: Any) -> dict[str, float]
     parameters = dict(zip(COLMAP_PARAMETERS[camera.model], map(float, camera.params), strict=True))
     if "f" in parameters:
         parameters["fl_x"] = parameters["fl_y"] = parameters.pop("f")
+    if camera.model in FISHEYES:
+        parameters["is_fisheye"] = 1.0
     return {"w": float(camera.width), "h": float(camera.height), **parameters}
 
 

@@ -277,12 +277,9 @@ class Knowledge:
 def lens_message(lens: Lens) -> str:
     """What is done about a lens that distorts."""
     (width, height), bend = lens.pinhole_size, 100 * lens.displacement()
-    terms = f"k1 {lens.k1:.3g}, k2 {lens.k2:.3g}" + (
-        f", p1 {lens.p1:.2g}, p2 {lens.p2:.2g}" if lens.p1 or lens.p2 else ""
-    )
     return (
-        f"The lens distorts ({terms}; pixels move by up to {bend:.1f} % of the longer side): pinhole pictures of "
-        f"{width} x {height} pixels are made of the frames."
+        f"The lens distorts ({lens.described}; pixels move by up to {bend:.1f} % of the longer side): pinhole pictures "
+        f"of {width} x {height} pixels are made of the frames."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.fisheye import Fisheye
 from das3r_ns.scene.lens import Lens, Size
 
 COLMAP_PARAMETERS = {
@@ -19,8 +21,14 @@ COLMAP_PARAMETERS = {
     "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
     "RADIAL": ("f", "cx", "cy", "k1", "k2"),
     "OPENCV": ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "p1", "p2"),
+    "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
+    "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV_FISHEYE": ("fl_x", "fl_y", "cx", "cy", "k1", "k2", "k3", "k4"),
 }
 """Camera models that are read, and the order of their parameters (COLMAP, models.h)."""
+
+FISHEYES = tuple(model for model in COLMAP_PARAMETERS if model.endswith("_FISHEYE"))
+"""Those whose k1 to k4 count angles."""
 
 PARAMETERS = (
     *("w", "h", "fl_x", "fl_y", "camera_angle_x", "camera_angle_y", "cx", "cy"),
@@ -109,16 +117,17 @@ def common_lens(
     """
     lenses: dict[Lens, str] = {}
     for name, parameters, k in pictures:
-        distortion = {key: parameters.get(key, 0.0) for key in ("k1", "k2", "p1", "p2")}
+        kind = Fisheye if parameters.get("is_fisheye") else Lens
+        distortion = {key: parameters.get(key, 0.0) for key in kind.terms}
         values = [*distortion.values(), *k.ravel().tolist()]
         if not all(map(math.isfinite, values)):
             raise _unknown(source, name, "some of its numbers are not finite")
         matrix = {"fx": float(k[0, 0]), "fy": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
         # The view is found below, for most files have one lens and thousands of pictures.
-        lens = Lens(size, **matrix, **distortion, view=(1.0, 1.0))
+        lens = kind(size, **matrix, **distortion, view=(1.0, 1.0))
         if lens not in lenses:
             lenses[lens] = name
-            _check_higher_terms(source, name, parameters, k, size)
+            _check_other_terms(source, name, parameters, lens)
     bent = [lens for lens in lenses if lens.displacement() > VISIBLE or (alone and not _is_centred(lens))]
     if not bent and not alone:
         return None
@@ -132,15 +141,22 @@ def common_lens(
             )
     if not bent:
         return None
-    lens = Lens(size, first.fx, first.fy, first.cx, first.cy, first.k1, first.k2, first.p1, first.p2)
+    lens = replace(first, view=(0.0, 0.0))
     if min(lens.view) <= 0 or not all(map(math.isfinite, lens.view)):
         raise _unknown(source, lenses[first], "no pinhole picture can be made of it")
     shown = 1.0 - float(lens.at((96, max(1, round(96 * size[1] / size[0])))).beyond.mean())
+    if shown < LEAST_SHOWN and isinstance(lens, Fisheye):
+        raise Das3rError(
+            f"The lens in {source} ({lens.described}; focal {lens.fx:.0f} pixels) sees too wide: das3r works on "
+            f"pinhole pictures, which could show but the middle {100 * shown:.0f} % of the picture, and must show "
+            f"{100 * LEAST_SHOWN:.0f} %. Where only the middle is a picture, cut the video to it, and calibrate that."
+        )
     if shown < LEAST_SHOWN:
         raise Das3rError(
             f"The lens in {source} (k1 {lens.k1:.3g}, k2 {lens.k2:.3g}) cannot be meant for a focal of {lens.fx:.0f} "
             f"pixels: all but the middle {100 * shown:.0f} % of the picture would be folded or stretched beyond use. "
-            "k1 and k2 count lengths in focals, as OpenCV and COLMAP have them; fisheye models have others."
+            "k1 and k2 count lengths in focals, as OpenCV and COLMAP have them; those of fisheye models count angles, "
+            "and go with the camera model OPENCV_FISHEYE."
         )
     return lens
 
@@ -158,16 +174,17 @@ def _difference(first: Lens, second: Lens) -> float:
     return float(apart.max() / max(first.size))
 
 
-def _check_higher_terms(
-    source: Path, name: str, parameters: dict[str, float], k: Float[np.ndarray, "3 3"], size: Size
-) -> None:
-    """nerfstudio's keys have r^6 and r^8 too (k3, k4), which hardly a calibration has."""
-    x = max(k[0, 2], size[0] - k[0, 2]) / k[0, 0]
-    y = max(k[1, 2], size[1] - k[1, 2]) / k[1, 1]
+def _check_other_terms(source: Path, name: str, parameters: dict[str, float], lens: Lens) -> None:
+    """nerfstudio's keys have what the model has not: r^6 and r^8 (k3, k4), which hardly a calibration has, and for a
+    fisheye p1 and p2."""
+    x = max(lens.cx, lens.size[0] - lens.cx) / lens.fx
+    y = max(lens.cy, lens.size[1] - lens.cy) / lens.fy
     r2 = x**2 + y**2
-    moved = abs(parameters.get("k3", 0.0) * r2**3 + parameters.get("k4", 0.0) * r2**4) * math.sqrt(r2) * k[0, 0]
-    if not moved / max(size) <= VISIBLE:
-        raise _unknown(source, name, "it has distortion beyond k1, k2, p1 and p2")
+    k3, k4, p1, p2 = (0.0 if key in lens.terms else parameters.get(key, 0.0) for key in ("k3", "k4", "p1", "p2"))
+    moved = (abs(k3 * r2**3 + k4 * r2**4) * math.sqrt(r2) + 3 * math.hypot(p1, p2) * r2) * lens.fx
+    if not moved / max(lens.size) <= VISIBLE:
+        known = f"{', '.join(lens.terms[:-1])} and {lens.terms[-1]}"
+        raise _unknown(source, name, f"it has distortion beyond {known}")
 
 
 def _unknown(source: Path, name: str, how: str) -> Das3rError:

@@ -43,8 +43,8 @@ def export_masks(
 
     ``masks/``, ``soft/`` and ``depth/`` hold a picture per frame at the size and in the geometry of the video;
     ``poses.txt`` and ``intrinsics.json`` use OpenCV axes and pixels of that size, the first pixel's centre at (0.5,
-    0.5), with k1, k2, p1 and p2 where there is a lens; ``fixed.png`` is there where something is fixed to the camera
-    (255). For the eye: ``contact_sheet.png``, ``trajectory.png`` and
+    0.5), with k1, k2, p1 and p2 (a fisheye: k1 to k4) where there is a lens; ``fixed.png`` is
+    there where something is fixed to the camera (255). For the eye: ``contact_sheet.png``, ``trajectory.png`` and
     ``overlay.mp4``, of pinhole pictures.
 
     Args:
@@ -223,12 +223,12 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
         "cx": float(matrix[0, 2]),
         "cy": float(matrix[1, 2]),
         "pixel_center": 0.5,
-        "model": "PINHOLE" if lenses is None else "OPENCV",
+        "model": "PINHOLE" if lenses is None else lenses[0].model,
     }
     rows = matrices[:, [0, 1, 0, 1], [0, 1, 2, 2]]
     if lenses is not None:
         coefficients = np.stack([lens.coefficients for lens in lenses])
-        intrinsics |= dict(zip(("k1", "k2", "p1", "p2"), np.median(coefficients, axis=0).tolist(), strict=True))
+        intrinsics |= dict(zip(lenses[0].terms, np.median(coefficients, axis=0).tolist(), strict=True))
         rows = np.concatenate([rows, coefficients], axis=1)
     if np.ptp(matrices, axis=0).max() > 0:  # known cameras may differ
         intrinsics["frames"] = rows.tolist()

@@ -133,8 +133,10 @@ def test_an_angle_of_view_or_a_known_focal_will_do(demo_video, tmp_path: Path) -
     [
         ({"k3": 0.1}, "distortion beyond k1, k2, p1 and p2"),
         ({"k1": math.nan}, "not finite"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "camera model is OPENCV_FISHEYE"),
-        ({"is_fisheye": True}, "camera model is OPENCV_FISHEYE"),
+        ({"camera_model": "THIN_PRISM_FISHEYE"}, "camera model is THIN_PRISM_FISHEYE"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "camera model is EQUIRECTANGULAR"),
+        ({"is_fisheye": True, "p1": 0.1}, "distortion beyond k1, k2, k3 and k4"),
+        ({"is_fisheye": True, "fl_x": 30.0, "fl_y": 30.0}, "fisheye, k1 0, k2 0; focal 30 pixels. sees too wide"),
         ({"w": 90, "h": 160}, "another shape"),
         ({"fl_x": -100.0}, "no camera has"),
     ],
@@ -150,6 +152,8 @@ def test_distortion_too_small_to_see_is_ignored(demo_video, tmp_path: Path) -> N
     path = write_transforms(tmp_path / "t.json", demo_video.estimate, k1=1e-4, p1=1e-5)
     assert read_cameras(path).lens(NAMES, SIZE, None) is None
     np.testing.assert_allclose(read_cameras(path).intrinsics(NAMES, SIZE, None), demo_video.estimate.intrinsics)
+    long = write_transforms(tmp_path / "f.json", demo_video.estimate, is_fisheye=True, fl_x=4e3, fl_y=4e3)
+    assert read_cameras(long).lens(NAMES, SIZE, None) is None
     with pytest.raises(Das3rError, match="camera model is FOV"):
         read_cameras(write_colmap(tmp_path / "model", demo_video.estimate, ".txt", "FOV", 0.1))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 from nerfstudio.data.utils import colmap_parsing_utils as colmap
 
@@ -20,11 +21,14 @@ from das3r_ns.frontend import run
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.cameras import GL_TO_CV, read_cameras, read_lens
 from das3r_ns.scene import geometry as geo
+from das3r_ns.scene.fisheye import Fisheye
 from das3r_ns.scene.lens import Lens
 
 NAMES = [f"{i:05d}.png" for i in range(12)]
 SIZE = (160, 90)
 LENS = {"fl_x": 150.0, "fl_y": 152.0, "cx": 81.0, "cy": 44.0, "k1": -0.2, "k2": 0.04, "p1": 0.001, "p2": -0.002}
+TERMS = {"k1": 0.05, "k2": -0.01, "k3": 0.004, "k4": -0.001, "p1": 0.0, "p2": 0.0}
+FISHEYE = {"camera_model": "OPENCV_FISHEYE", **TERMS}
 
 
 def write_transforms(path: Path, poses: np.ndarray | None = None, **changes: Any) -> Path:
@@ -91,6 +95,16 @@ def expected_lens(size: tuple[int, int] = SIZE) -> Lens:
     return Lens(SIZE, fx, fy, cx, cy, k1, k2, p1, p2).at(size)
 
 
+def expected_fisheye(k1: float = 0.05, k2: float = -0.01, k3: float = 0.004, k4: float = -0.001) -> Fisheye:
+    fx, fy, cx, cy, *_ = LENS.values()
+    return Fisheye(SIZE, fx, fy, cx, cy, k1, k2, k3=k3, k4=k4)
+
+
+BOTH = pytest.mark.parametrize(
+    ("changes", "lens"), [({}, expected_lens()), (FISHEYE, expected_fisheye())], ids=["OPENCV", "OPENCV_FISHEYE"]
+)
+
+
 @pytest.mark.parametrize(
     ("model", "parameters", "expected"),
     [
@@ -99,6 +113,9 @@ def expected_lens(size: tuple[int, int] = SIZE) -> Lens:
         ("OPENCV", (300, 304, 162, 88, -0.2, 0.04, 0.001, -0.002), expected_lens()),
         ("SIMPLE_PINHOLE", (300, 160, 90), None),
         ("PINHOLE", (300, 300, 160, 90), None),
+        ("SIMPLE_RADIAL_FISHEYE", (300, 160, 90, 0.05), Fisheye(SIZE, 150.0, 150.0, 80.0, 45.0, 0.05)),
+        ("RADIAL_FISHEYE", (300, 160, 90, 0.05, -0.01), Fisheye(SIZE, 150.0, 150.0, 80.0, 45.0, 0.05, -0.01)),
+        ("OPENCV_FISHEYE", (300, 304, 162, 88, 0.05, -0.01, 0.004, -0.001), expected_fisheye()),
     ],
 )
 @pytest.mark.parametrize("suffix", [".txt", ".bin"])
@@ -107,10 +124,30 @@ def test_colmap_models_are_read(tmp_path: Path, suffix: str, model: str, paramet
     assert found.focal == pytest.approx(150.0)
     assert (found.lens is None) == (expected is None)
     if expected is not None:
-        assert found.lens is not None
+        assert found.lens is not None and type(found.lens) is type(expected)
         directions = np.random.default_rng(0).uniform(-0.4, 0.4, (20, 2))
         np.testing.assert_allclose(found.lens.distort(directions), expected.distort(directions), atol=1e-9)
         np.testing.assert_allclose(found.lens.view, expected.view)
+
+
+@pytest.mark.parametrize("model", ["SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"])
+def test_colmap_itself_sees_directions_where_the_lens_puts_them(tmp_path: Path, model: str) -> None:
+    terms = {"SIMPLE_RADIAL_FISHEYE": [0.05], "RADIAL_FISHEYE": [0.05, -0.01]}.get(model, [0.05, -0.01, 0.004, -0.001])
+    parameters = [300.0, 304.0, 162.0, 88.0, *terms] if model == "OPENCV_FISHEYE" else [300.0, 162.0, 88.0, *terms]
+    camera = pycolmap.Camera(camera_id=1, model=model, width=320, height=180, params=parameters)
+    lens = read_lens(write_cameras(tmp_path / "model", ".bin", model, *parameters), SIZE, None).lens
+    assert isinstance(lens, Fisheye)
+    directions = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 2))
+    expected = camera.img_from_cam(np.concatenate([directions, np.ones((50, 1))], axis=1))
+    np.testing.assert_allclose(lens.at((320, 180)).distort(directions), np.array(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("how", [{"camera_model": "OPENCV_FISHEYE"}, {"is_fisheye": True}])
+def test_a_transforms_file_can_have_a_fisheye(demo_video, tmp_path: Path, how: dict[str, Any]) -> None:
+    path = write_transforms(tmp_path / "t.json", demo_video.estimate.c2w_cv, **TERMS, **how)
+    found = read_lens(path, SIZE, None)
+    assert found.lens == expected_fisheye() == read_cameras(path).lens(NAMES, SIZE, None)
+    assert found.focal == 150.0
 
 
 def test_a_pinhole_off_the_centre_is_centred_only_where_it_has_no_poses(demo_video, tmp_path: Path) -> None:
@@ -124,7 +161,11 @@ def test_a_pinhole_off_the_centre_is_centred_only_where_it_has_no_poses(demo_vid
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"camera_model": "OPENCV_FISHEYE"}, "camera model is OPENCV_FISHEYE"),
+        ({"camera_model": "FOV"}, "camera model is FOV"),
+        ({"camera_model": "THIN_PRISM_FISHEYE"}, "camera model is THIN_PRISM_FISHEYE"),
+        ({**FISHEYE, "p2": 0.01}, "distortion beyond k1, k2, k3 and k4"),
+        ({**FISHEYE, "fl_x": 33.0, "fl_y": 33.0}, "fisheye, k1 0.05, .* k4 -0.001; focal 33 pixels. sees too wide"),
+        ({"frames": [{"file_path": "a"}, {"file_path": "b", **FISHEYE}]}, "different lenses for a and b"),
         ({"w": 90, "h": 160}, "90 x 160 pixels, but the frames are 160 x 90: of another shape"),
         ({"w": 0}, "of another shape"),
         ({"fl_x": None, "fl_y": None}, "--known-focal"),
@@ -140,11 +181,13 @@ def test_lenses_that_do_not_fit_are_refused_before_anything_runs(room: Path, tmp
         run.load_or_estimate(room, FrontEndConfig(long_side=160, front_end="geometric", known_lens=path))
 
 
-def test_poses_bring_their_lens(room: Path, demo_video, calls: list[SimpleNamespace]) -> None:
-    path = write_transforms(room / "transforms.json", demo_video.estimate.c2w_cv)
+@BOTH
+def test_poses_bring_their_lens(
+    room: Path, demo_video, calls: list[SimpleNamespace], changes: dict[str, Any], lens: Lens
+) -> None:
+    path = write_transforms(room / "transforms.json", demo_video.estimate.c2w_cv, **changes)
     config = FrontEndConfig(long_side=160, front_end="geometric", known_poses=path, masks="given")
     scene = run.load_or_estimate(room, config)
-    lens = expected_lens()
     assert scene.lens == lens == scene.estimate.lens and scene.original_size == SIZE
     expected = lens.undistorted(demo_video.images, cv2.INTER_CUBIC)
     np.testing.assert_array_equal(calls[0].images, expected)
@@ -161,11 +204,13 @@ def test_poses_bring_their_lens(room: Path, demo_video, calls: list[SimpleNamesp
     assert again.cache_dir == scene.cache_dir and again.estimate.lens == lens and len(calls) == 1
 
 
-def test_a_lens_without_poses_gives_the_focal_too(room: Path, tmp_path: Path, calls: list[SimpleNamespace]) -> None:
-    path = write_transforms(tmp_path / "t.json", w=320, h=180, fl_x=300, fl_y=304, cx=162, cy=88)
+@BOTH
+def test_a_lens_without_poses_gives_the_focal_too(
+    room: Path, tmp_path: Path, calls: list[SimpleNamespace], changes: dict[str, Any], lens: Lens
+) -> None:
+    path = write_transforms(tmp_path / "t.json", w=320, h=180, fl_x=300, fl_y=304, cx=162, cy=88, **changes)
     config = FrontEndConfig(long_side=160, front_end="geometric", known_lens=path)
     scene = run.load_or_estimate(room, config)
-    lens = expected_lens()
     assert calls[0].images.shape[1:3] == lens.pinhole_size[::-1]
     assert calls[0].known.c2w_cv is None and calls[0].known.undistorted
     focal = calls[0].known.bundle_settings(lens.pinhole_size)["known_focal"]
@@ -173,6 +218,8 @@ def test_a_lens_without_poses_gives_the_focal_too(room: Path, tmp_path: Path, ca
     assert scene.estimate.lens is not None
     held = scene.lenses()
     assert held is not None and held[0] == lens
+    picture = np.random.default_rng(0).random(lens.pinhole_size[::-1]).astype(np.float32)
+    np.testing.assert_array_equal(scene.as_filmed(picture), lens.distorted_picture(picture))
     write_transforms(path, k1=-0.1)
     assert run.load_or_estimate(room, config).cache_dir != scene.cache_dir
 

@@ -17,7 +17,9 @@ from das3r_ns.scene import cache
 from das3r_ns.video import open_clip
 
 
-def test_masks_and_cameras_are_those_of_the_video(bent_video, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["OPENCV", "OPENCV_FISHEYE"])
+def test_masks_and_cameras_are_those_of_the_video(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    bent_video = request.getfixturevalue({"OPENCV": "bent_video", "OPENCV_FISHEYE": "fisheye_video"}[kind])
     clip, size = open_clip(bent_video.frames), (160, 90)
     estimate = dataclasses.replace(bent_video.estimate, frame_names=clip.names)
     entry = cache.save_entry(tmp_path / "cache", "key", estimate, bent_video.images, 25.0, size)
@@ -25,8 +27,8 @@ def test_masks_and_cameras_are_those_of_the_video(bent_video, tmp_path: Path) ->
     export_masks(scene, tmp_path / "out", Progress())
     lens = estimate.lens
     found = json.loads((tmp_path / "out/intrinsics.json").read_text())
-    assert (found["model"], found["width"], found["height"]) == ("OPENCV", 160, 90) and "frames" not in found
-    assert [found[name] for name in ("k1", "k2", "p1", "p2")] == pytest.approx(lens.coefficients.tolist())
+    assert (found["model"], found["width"], found["height"]) == (kind, 160, 90) and "frames" not in found
+    assert [found[name] for name in lens.terms] == pytest.approx(lens.coefficients.tolist())
     assert found["fx"] == pytest.approx(lens.fx) and found["cx"] == pytest.approx(80.0)
     for number in (0, 5, 11):
         mask = cv2.imread(str(tmp_path / f"out/masks/{number:05d}.png"), cv2.IMREAD_UNCHANGED)
