@@ -1,14 +1,15 @@
-"""What taking off a lens's dark corners gives: one set darkened, trained with the falloff taken off and without.
+"""What learning the light gives: one set with a lens's dark corners or a drifting exposure, trained with and without.
 
-``python benchmarks/falloff.py SET FOLDER --frames 24 --steps 1200``: SET is in the layout of ``das3r demo`` with clean
-plates, FOLDER is made. Its frames and plates are multiplied by 1 - DARKER s, s the squared distance from the centre in
-half diagonals. The plates of training frames are compared with the darkened ones, frames 5, 15, ... are held out. The
-figures go to benchmarks/results/falloff.json and into docs/results.md.
+``python benchmarks/light_plates.py SET FOLDER --frames 24 --steps 1200``: SET is in the layout of ``das3r demo`` with
+clean plates, FOLDER is made. Its frames and plates are changed as FILMS says. The plates of training frames are
+compared with the changed ones, frames 5, 15, ... are held out. The figures go to benchmarks/results/light_plates.json
+and into docs/results.md.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,30 +28,36 @@ from das3r_ns.files import write_json
 from das3r_ns.trained.run import render_training_view, training_images
 
 HERE = Path(__file__).parent
-KEPT = HERE / "results" / "falloff.json"
+KEPT = HERE / "results" / "light_plates.json"
 PAGE = HERE.parent / "docs" / "results.md"
 DARKER = 0.33
 """Share of the stored values that the corners lose."""
+DRIFT = (0.55, 1.5)
+"""Linear light of the first frame and of the last one; the balance of blue and red drifts by a quarter beside."""
 
 
 @dataclass
 class Arguments:
-    """Compare trainings with and without the falloff of the lens."""
+    """Compare trainings that learn the light with those that do not."""
 
     set: tyro.conf.Positional[Path]
     """Folder of the set."""
     folder: tyro.conf.Positional[Path]
-    """Folder for the darkened set and what training writes."""
+    """Folder for the changed sets and what training writes."""
     frames: int = 24
     """Frames that are used, the first ones."""
     steps: int = 1200
     """Steps of das3r-light."""
+    only: tuple[str, ...] = ()
+    """Which trainings, by the name of their film (dark, drift, even); all if none is named."""
 
 
 TRAININGS = {
     "dark corners, taken off": ("dark", True),
     "dark corners, left": ("dark", False),
-    "no dark corners": ("even", True),
+    "light that drifts, learned": ("drift", True),
+    "light that drifts, left": ("drift", False),
+    "neither": ("even", True),
 }
 """What a training is called, whose frames it sees, and whether light is learned."""
 COLUMNS = {
@@ -61,16 +68,39 @@ COLUMNS = {
 }
 
 
-def write_set(source: Path, target: Path, count: int, darker: float) -> GroundTruth:
-    """The first frames of a set, frames and plates darkened towards the corners."""
+def write_set(source: Path, target: Path, count: int, film: str) -> GroundTruth:
+    """The first frames of a set, frames and plates in the light of a film."""
     for part in ("frames", "clean", "masks", "observed"):
         (target / part).mkdir(parents=True, exist_ok=True)
-        for path in sorted(p for p in (source / part).iterdir() if p.is_file())[:count]:
+        paths = sorted(p for p in (source / part).iterdir() if p.is_file())[:count]
+        for number, path in enumerate(paths):
             picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
             if part in ("frames", "clean"):
-                picture = np.rint(picture * (1 - darker * squares(*picture.shape[:2]))[..., None]).astype(np.uint8)
+                lit = FILMS[film](picture.astype(np.float64), number / max(count - 1, 1))
+                picture = np.clip(np.rint(lit), 0, 255).astype(np.uint8)
             cv2.imwrite(str(target / part / f"{path.stem}.png"), picture)
     return GroundTruth(target)
+
+
+def darkened(picture: np.ndarray, time: float) -> np.ndarray:
+    """By 1 - DARKER s, s the squared distance from the centre in half diagonals."""
+    del time
+    return picture * (1 - DARKER * squares(*picture.shape[:2]))[..., None]
+
+
+def drifting(picture: np.ndarray, time: float) -> np.ndarray:
+    """Exposure and white balance of a time from 0 to 1, in light that 2.2 is the gamma of; BGR."""
+    first, last = DRIFT
+    gain = first * (last / first) ** time * np.array([0.75 + 0.5 * time, 1.0, 1.25 - 0.5 * time])
+    return 255 * ((picture / 255) ** 2.2 * gain) ** (1 / 2.2)
+
+
+FILMS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "dark": darkened,
+    "drift": drifting,
+    "even": lambda picture, time: picture,
+}
+"""What is done to a picture, by the name of a film."""
 
 
 def squares(height: int, width: int) -> np.ndarray:
@@ -111,10 +141,12 @@ def main(arguments: Arguments) -> None:
     """Train what is missing, and write the table."""
     kept: dict[str, Any] = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     for name, (film, learns) in TRAININGS.items():
-        truth = write_set(arguments.set, arguments.folder / film, arguments.frames, DARKER if film == "dark" else 0.0)
+        if arguments.only and film not in arguments.only:
+            continue
+        truth = write_set(arguments.set, arguments.folder / film, arguments.frames, film)
         kept.setdefault(arguments.set.name, {})[name] = measure(truth, arguments, learns)
         write_json(KEPT, kept)
-    update_between_marks(PAGE, "falloff", markdown(kept))
+    update_between_marks(PAGE, "light_plates", markdown(kept))
 
 
 def markdown(kept: dict[str, Any]) -> str:
