@@ -21,7 +21,6 @@ from typing import Any, ClassVar, cast
 import cv2
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import brentq
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene.lens import MAX_STRETCH, Lens
@@ -134,6 +133,8 @@ class Fisheye(Lens):
         beyond = np.flatnonzero(spare(angles) < 0)
         if not len(beyond):
             return MAX_ANGLE
+        from scipy.optimize import brentq  # here, for what only reads a cache needs no scipy
+
         before, after = angles[beyond[0] - 1 :][:2].tolist()
         return cast(float, brentq(spare, before, after))
 

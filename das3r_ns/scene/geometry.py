@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float
 
-from das3r_ns.scene import geometry_kernels as kernels
-
 MIN_DEPTH = 1e-6
 """Points nearer than this to the camera plane, or behind it, have no image."""
 
@@ -94,6 +92,8 @@ def rigid_flow(
         flow: Displacement (x, y) in pixels, float32; zero where the point lies behind camera j.
         valid: Whether the point is in front of camera j and inside its picture.
     """
+    from das3r_ns.scene import geometry_kernels as kernels  # here, for what only reads a cache needs no numba
+
     height, width = depth.shape
     relative = invert_rigid(np.asarray(c2w_j, dtype=np.float64)) @ c2w_i
     # One homography for the direction of the ray and one vector for the parallax: x_j ~ A x_i z + b.

@@ -22,7 +22,6 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.scene import geometry as geo
-from das3r_ns.scene import shutter_kernels as kernels
 from das3r_ns.scene.fisheye import lens_from_json
 from das3r_ns.scene.lens import Lens
 
@@ -64,9 +63,11 @@ class Shutter:
 
     def to_level(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
         """Direction in the level picture of what a frame of the video shows in ``directions`` (x, y, 1)."""
+        from das3r_ns.scene.shutter_kernels import moved  # here, for what only reads a cache needs no numba
+
         flat = np.ascontiguousarray(directions, dtype=np.float64).reshape(-1, 2)
         moments = self._moments(directions).reshape(-1)
-        return kernels.moved(flat, moments, self.motion[frame]).reshape(directions.shape)
+        return moved(flat, moments, self.motion[frame]).reshape(directions.shape)
 
     def to_filmed(self, directions: Float[np.ndarray, "*n 2"], frame: int) -> Float[np.ndarray, "*n 2"]:
         """Undoes :meth:`to_level`."""
