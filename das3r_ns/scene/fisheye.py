@@ -13,7 +13,7 @@ pinhole picture can show ends it at 55 degrees from the axis where theta_d = the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, cast
@@ -50,6 +50,7 @@ class Fisheye(Lens):
 
     model: ClassVar[str] = "OPENCV_FISHEYE"
     terms: ClassVar[tuple[str, ...]] = ("k1", "k2", "k3", "k4")
+    rectify_map: ClassVar[Callable[..., Any]] = cv2.fisheye.initUndistortRectifyMap
 
     @property
     def described(self) -> str:
@@ -80,15 +81,6 @@ class Fisheye(Lens):
             angle = np.clip(angle - (self._bent(angle) - reached) / self._slope(angle), 0.0, self._max_angle)
         scale = np.tan(angle) / np.where(distance > 0, distance, 1.0)
         return bent * np.where(distance > 0, scale, 1.0)
-
-    @cached_property
-    def pinhole_map(self) -> tuple[np.ndarray, np.ndarray]:
-        """For ``cv2.remap``: what each pixel of the pinhole picture shows of the distorted one."""
-        # OpenCV counts pixels from the centre of the first one.
-        half = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
-        return cv2.fisheye.initUndistortRectifyMap(
-            self.matrix - half, self.coefficients, np.eye(3), self.pinhole - half, self.pinhole_size, cv2.CV_32FC1
-        )
 
     def seen_with(self, pinhole: Float[np.ndarray, "3 3"]) -> Lens:
         """The lens as the fisheye model has it for a camera whose pinhole pictures have another matrix than ours.

@@ -18,7 +18,7 @@ is at the edge of the view more than MAX_STRETCH times as much as the centre, th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
@@ -57,6 +57,8 @@ class Lens:
     """COLMAP's name of the model."""
     terms: ClassVar[tuple[str, ...]] = ("k1", "k2", "p1", "p2")
     """Names of its coefficients, in the order that OpenCV and COLMAP have them in."""
+    rectify_map: ClassVar[Callable[..., Any]] = cv2.initUndistortRectifyMap
+    """OpenCV's function of :attr:`pinhole_map`."""
 
     def __post_init__(self) -> None:
         if self.view == (0.0, 0.0):
@@ -151,7 +153,7 @@ class Lens:
         """For ``cv2.remap``: what each pixel of the pinhole picture shows of the distorted one."""
         # OpenCV counts pixels from the centre of the first one.
         half = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5], [0.0, 0.0, 0.0]])
-        return cv2.initUndistortRectifyMap(
+        return self.rectify_map(
             self.matrix - half, self.coefficients, np.eye(3), self.pinhole - half, self.pinhole_size, cv2.CV_32FC1
         )
 
