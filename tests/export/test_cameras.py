@@ -67,18 +67,23 @@ def test_colmap_is_read_by_nerfstudio(extension: str, cameras: ExportedCameras, 
         )
 
 
+def write_all(cameras: ExportedCameras, folder: Path) -> Path:
+    """The cameras in every format, in the folders of `das3r export`."""
+    for pictures in ("images", "masks"):
+        (folder / pictures).mkdir()
+        for name in cameras.image_names:
+            cv2.imwrite(str(folder / pictures / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    write_colmap(cameras, folder / "colmap/sparse/0", ".bin")
+    write_colmap(cameras, folder / "colmap/text", ".txt")
+    write_transforms(cameras, folder / "transforms.json", "images", "masks", "points3D.ply")
+    write_point_cloud(folder / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
+    return folder
+
+
 @pytest.fixture()
 def exported(cameras: ExportedCameras, tmp_path: Path) -> Path:
-    """The cameras in every format, in the folders of `das3r export`."""
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for name in cameras.image_names:
-            cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    write_colmap(cameras, tmp_path / "colmap/sparse/0", ".bin")
-    write_colmap(cameras, tmp_path / "colmap/text", ".txt")
-    write_transforms(cameras, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
-    write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
-    return tmp_path
+    """What ``write_all`` writes."""
+    return write_all(cameras, tmp_path)
 
 
 def test_every_program_sees_the_same_pixels(reader: str, cameras: ExportedCameras, exported: Path, read_back) -> None:
@@ -94,15 +99,7 @@ def test_every_program_sees_the_same_distortion(
 ) -> None:
     terms = np.tile([-0.12, 0.02, 0.001, -0.002], (5, 1))
     bent = replace(cameras, distortion=terms)
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for name in cameras.image_names:
-            cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    write_colmap(bent, tmp_path / "colmap/sparse/0", ".bin")
-    write_colmap(bent, tmp_path / "colmap/text", ".txt")
-    write_transforms(bent, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
-    write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
-    found = read_back(reader, tmp_path)
+    found = read_back(reader, write_all(bent, tmp_path))
     for frame in range(5):
         in_camera = transform_points(invert_rigid(cameras.c2w_cv[frame]), cameras.xyz)
         none, k = np.zeros(3), cameras.intrinsics[frame]
@@ -119,15 +116,7 @@ def test_every_program_sees_the_same_fisheye(reader: str, cameras: ExportedCamer
     # nerfstudio's parser of COLMAP refuses k4, taking it for another model's.
     terms = [0.05, -0.01, 0.004, 0.0 if reader.startswith("ns colmap") else -0.001]
     bent = replace(cameras, distortion=np.tile(terms, (5, 1)), lens_model=Fisheye.model)
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-        for name in cameras.image_names:
-            cv2.imwrite(str(tmp_path / folder / name), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
-    write_colmap(bent, tmp_path / "colmap/sparse/0", ".bin")
-    write_colmap(bent, tmp_path / "colmap/text", ".txt")
-    write_transforms(bent, tmp_path / "transforms.json", "images", "masks", "points3D.ply")
-    write_point_cloud(tmp_path / "points3D.ply", cameras.xyz.astype(np.float32), cameras.rgb)
-    found = read_back(reader, tmp_path)
+    found = read_back(reader, write_all(bent, tmp_path))
     for path in (tmp_path / "colmap/text", tmp_path / "transforms.json"):  # and we ourselves
         lens = read_cameras(path).lens(cameras.image_names[:3], SIZE, None)
         assert isinstance(lens, Fisheye) and lens.coefficients.tolist() == pytest.approx(terms)

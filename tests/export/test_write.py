@@ -85,7 +85,8 @@ def test_an_export_is_the_same_to_every_program(reader: str, scene: TrainedScene
         np.testing.assert_allclose(found.pixels[frame][visible], expected[visible], atol=0.01)
 
 
-@pytest.mark.parametrize(("video", "undistort"), [("bent", False), ("bent", True), ("fisheye", False)])
+@pytest.mark.parametrize("video", ["bent", "fisheye"])
+@pytest.mark.parametrize("undistort", [False, True])
 def test_the_pictures_of_a_lens_and_their_cameras(
     video: str, request: pytest.FixtureRequest, make_trainer, tmp_path: Path, undistort: bool
 ) -> None:

@@ -83,18 +83,8 @@ def test_what_a_pinhole_cannot_show_lies_on_the_edge_of_what_it_can() -> None:
     assert np.isfinite(tangent.undistort(grid(SIZE))).all()
 
 
-def test_pictures_there_and_back(lens: Fisheye) -> None:
-    x, y = np.moveaxis(geo.pixel_centres(SIZE[1], SIZE[0]), -1, 0)
-    smooth = (0.5 + 0.25 * np.sin(x / 15) + 0.2 * np.cos(y / 12)).astype(np.float32)
-    straight = lens.undistorted([smooth])[0]
-    at = lens.from_pinhole(geo.pixel_centres(*straight.shape).astype(np.float64))
-    expected = 0.5 + 0.25 * np.sin(at[..., 0] / 15) + 0.2 * np.cos(at[..., 1] / 12)
-    np.testing.assert_allclose(straight, expected, atol=5e-3)
-    back = lens.distorted_picture(straight)
-    inside = lens.to_pinhole(geo.pixel_centres(SIZE[1], SIZE[0]).astype(np.float64))
-    shown = ((inside > 1) & (inside < np.array(lens.pinhole_size) - 1)).all(axis=-1)
-    assert shown.mean() > 0.3
-    np.testing.assert_allclose(back[shown], smooth[shown], atol=1.5e-2)
+def test_pictures_there_and_back(lens: Fisheye, check_pictures) -> None:
+    check_pictures(lens, 0.3, 1.5e-2)
 
 
 def test_other_sizes(lens: Fisheye) -> None:

@@ -65,19 +65,8 @@ def test_a_lens_too_wide_for_a_pinhole_is_cropped_where_it_stretches() -> None:
     assert 2e-4 / (ends[1, 0] - ends[0, 0]) == pytest.approx(MAX_STRETCH, rel=0.02)
 
 
-def test_pictures_there_and_back(lens: Lens) -> None:
-    x, y = np.moveaxis(geo.pixel_centres(SIZE[1], SIZE[0]), -1, 0)
-    smooth = (0.5 + 0.25 * np.sin(x / 15) + 0.2 * np.cos(y / 12)).astype(np.float32)
-    straight = lens.undistorted([smooth])[0]
-    assert straight.shape == lens.pinhole_size[::-1]
-    at = lens.from_pinhole(geo.pixel_centres(*straight.shape).astype(np.float64))
-    expected = 0.5 + 0.25 * np.sin(at[..., 0] / 15) + 0.2 * np.cos(at[..., 1] / 12)
-    np.testing.assert_allclose(straight, expected, atol=5e-3)
-    back = lens.distorted_picture(straight)
-    inside = lens.to_pinhole(geo.pixel_centres(SIZE[1], SIZE[0]).astype(np.float64))
-    shown = ((inside > 1) & (inside < np.array(lens.pinhole_size) - 1)).all(axis=-1)
-    assert shown.mean() > 0.4
-    np.testing.assert_allclose(back[shown], smooth[shown], atol=1e-2)
+def test_pictures_there_and_back(lens: Lens, check_pictures) -> None:
+    check_pictures(lens, 0.4, 1e-2)
 
 
 def test_colours_and_other_sizes(lens: Lens) -> None:
