@@ -72,6 +72,8 @@ def write_set(source: Path, target: Path, count: int, film: str) -> GroundTruth:
     """The first frames of a set, frames and plates in the light of a film."""
     for part in ("frames", "clean", "masks", "observed"):
         (target / part).mkdir(parents=True, exist_ok=True)
+        for earlier in (target / part).glob("*.png"):  # of more frames, perhaps
+            earlier.unlink()
         paths = sorted(p for p in (source / part).iterdir() if p.is_file())[:count]
         for number, path in enumerate(paths):
             picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
