@@ -47,7 +47,7 @@ class ExportCommand:
     """Camera poses as training refined them, or those of the front end."""
     undistort: bool = False
     """Where the lens of the video distorts: write pinhole pictures and cameras instead of the video's own pictures and
-    cameras with k1, k2, p1 and p2."""
+    cameras with k1, k2, p1 and p2 (of a fisheye k1 to k4)."""
     image_format: Literal["png", "exr"] = "png"
     """Of images/ and masks/. exr: 16-bit half floats, linear light, for blender and nuke only; needs `pip install
     'das3r-ns[exr]'`."""

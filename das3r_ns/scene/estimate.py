@@ -95,7 +95,7 @@ class SceneEstimate:
                 raise ValueError(f"SceneEstimate.{item.name} holds a value that is not finite")
 
     def lenses(self, size: tuple[int, int]) -> list[Lens] | None:
-        """The lens of every frame for pictures of the video of ``size``, as OpenCV's model has it; None without one.
+        """The lens of every frame for pictures of the video of ``size``, as its model has it; None without one.
 
         They bend the pictures alike, but focals may not be quite that of :attr:`lens`, or differ.
         """
