@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import InitVar, dataclass, field
 
 import cv2
 import numpy as np
@@ -15,21 +16,27 @@ Rgb = tuple[float, float, float]
 
 @dataclass
 class Texture:
-    """A tiling picture with its mip pyramid, in linear light."""
+    """A tiling picture as its mip pyramid, in linear light."""
 
-    picture: Picture
+    picture: InitVar[Picture]
     metres: tuple[float, float]
     """Length on the surface that one repeat covers, along u and v."""
     emission: float | None = None
     """Linear brightness of a surface that shines by itself; None for one that is lit."""
     levels: list[Picture] = field(init=False)
 
-    def __post_init__(self) -> None:
-        level = np.clip(self.picture, 0, 1).astype(np.float32) ** np.float32(2.2)
+    def __post_init__(self, picture: Picture) -> None:
+        level = np.clip(picture, 0, 1).astype(np.float32) ** np.float32(2.2)
         self.levels = [level]
         while level.shape[0] > 4:
             level = cv2.resize(level, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
             self.levels.append(level)
+
+    def of_size(self, along: float, down: float) -> Texture:
+        """The same picture, kept once, where a repeat covers another length: along u and v, in metres."""
+        other = copy(self)
+        other.metres = (along, down)
+        return other
 
     def sample(
         self,
@@ -47,7 +54,7 @@ class Texture:
         Returns:
             Linear-light colours.
         """
-        size = self.picture.shape[0]
+        size = self.levels[0].shape[0]
         texel = min(self.metres) / size
         wanted = np.clip(np.log2(np.maximum(footprint / texel, 1e-6)), 0, len(self.levels) - 1)
         u, v = u / self.metres[0] % 1.0, v / self.metres[1] % 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -10,62 +11,85 @@ import numpy as np
 import pytest
 
 from das3r_ns.demo.drawn import places
-from das3r_ns.demo.drawn.frame import Lens, draw
+from das3r_ns.demo.drawn.frame import Exposure, Lens, draw
 from das3r_ns.demo.room import build_room
 from das3r_ns.demo.varied import DrawnClip, write_clip
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What the tests look at of a clip; dozens of clips with all their textures would fill gigabytes."""
+
+    place: str
+    camera: str
+    bodies: list[str]
+    poses: bytes
+    k1: float
+    seen: Exposure
+    """The middle."""
+    bare: Exposure
+    """The same without movers."""
+    shares: list[float]
+    """Of the picture that movers cover: beginning, middle and end."""
+    pictures: list[np.ndarray]
+    """The first frame and the last."""
+    facts: dict[str, object]
+
+
+def look(clip: DrawnClip) -> Looked:
+    lens, gain = Lens(50.0, 64, 36, clip.k1), clip.gain()
+    seen = draw(clip.scene, clip.movers, 0.5, clip.poses[1], lens, 1, shadows=False)
+    bare = draw(clip.scene, [], 0.5, clip.poses[1], lens, 1)
+    shares = [
+        float(draw(clip.scene, clip.movers, t, clip.filming.pose(t), Lens(30, 32, 18, 0), 1, False).mask.mean())
+        for t in (0, 0.5, 1)
+    ]
+    pictures = [clip.frame(number, 64, 36, gain, np.random.default_rng(0))[0] for number in (0, 2)]
+    bodies = [mover.kind for mover in clip.movers]
+    poses = clip.poses.tobytes()
+    return Looked(
+        clip.scene.kind, clip.filming.kind, bodies, poses, clip.k1, seen, bare, shares, pictures, clip.facts()
+    )
+
+
 @pytest.fixture(scope="module")
-def clips() -> list[DrawnClip]:
+def clips() -> list[Looked]:
     """Some dozens; the light of a room takes seconds, so there is one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(places, "build_room", lambda seed: build_room())
-        return [DrawnClip.of_seed(seed, 3) for seed in range(36)]
+        return [look(DrawnClip.of_seed(seed, 3)) for seed in range(36)]
 
 
-def test_a_quarter_is_still_and_seeds_differ(clips: list[DrawnClip]) -> None:
-    assert 0.1 < np.mean([not clip.movers for clip in clips]) < 0.45
-    assert len({clip.poses.tobytes() for clip in clips}) == 36
-    assert {clip.scene.kind for clip in clips} == {"demo_room", "room", "street", "open_land", "object", "thicket"}
-    assert len({clip.filming.kind for clip in clips}) > 5
-    bodies = {mover.kind for clip in clips for mover in clip.movers}
+def test_a_quarter_is_still_and_seeds_differ(clips: list[Looked]) -> None:
+    assert 0.1 < np.mean([not clip.bodies for clip in clips]) < 0.45
+    assert len({clip.poses for clip in clips}) == 36
+    assert {clip.place for clip in clips} == {"demo_room", "room", "street", "open_land", "object", "thicket"}
+    assert len({clip.camera for clip in clips}) > 5
+    bodies = {body for clip in clips for body in clip.bodies}
     assert bodies == {"walker", "beast", "ball", "lump", "cutout", "car"}
     assert any(clip.k1 for clip in clips) and not all(clip.k1 for clip in clips)
 
 
-def test_masks_are_where_movers_are_seen_first(clips: list[DrawnClip]) -> None:
+def test_masks_are_where_movers_are_seen_first(clips: list[Looked]) -> None:
     for clip in clips:
-        lens = Lens(50.0, 64, 36, clip.k1)
-        seen = draw(clip.scene, clip.movers, 0.5, clip.poses[1], lens, 1, shadows=False)
-        bare = draw(clip.scene, [], 0.5, clip.poses[1], lens, 1)
+        seen, bare = clip.seen, clip.bare
         np.testing.assert_array_equal(seen.mask, seen.depth < bare.depth)
         np.testing.assert_array_equal(seen.light[~seen.mask], bare.light[~seen.mask])
-        assert clip.movers or not seen.mask.any()
+        assert clip.bodies or not seen.mask.any()
 
 
-def test_movers_are_seen_and_cover_a_fair_share(clips: list[DrawnClip]) -> None:
-    moving = [clip for clip in clips if clip.movers]
-    shares = np.array(
-        [
-            [
-                draw(c.scene, c.movers, t, c.filming.pose(t), Lens(30, 32, 18, 0), 1, False).mask.mean()
-                for t in (0, 0.5, 1)
-            ]
-            for c in moving
-        ]
-    )
+def test_movers_are_seen_and_cover_a_fair_share(clips: list[Looked]) -> None:
+    shares = np.array([clip.shares for clip in clips if clip.bodies])
     assert 0.05 < shares.mean() < 0.35 and shares.max() < 0.9
     assert (shares.max(1) > 0).mean() > 0.95 and (shares.max(1) > 0.35).any()
 
 
-def test_no_picture_is_of_one_colour(clips: list[DrawnClip]) -> None:
+def test_no_picture_is_of_one_colour(clips: list[Looked]) -> None:
     for clip in clips:
-        gain = clip.gain()
-        for number in (0, 2):
-            image, _ = clip.frame(number, 64, 36, gain, np.random.default_rng(0))
-            assert image.std() > 8 and 25 < image.mean() < 225, clip.facts()
+        for image in clip.pictures:
+            assert image.std() > 8 and 25 < image.mean() < 225, clip.facts
 
 
 def test_a_seed_is_a_clip(monkeypatch: pytest.MonkeyPatch) -> None:

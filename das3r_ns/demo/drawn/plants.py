@@ -29,7 +29,7 @@ def bush(rng: np.random.Generator, centre: Point, size: float, count: int) -> li
         side = size * float(rng.uniform(0.7, 1.3))
         # Deep in the bush it is dark.
         shade = lit(offset / np.linalg.norm(offset)) * (0.55 + 0.45 * float(np.linalg.norm(offset)) / size)
-        out.append(_spray(centre + offset, rotation, (side, side), Texture(texture.picture, (side, side)), cut, shade))
+        out.append(_spray(centre + offset, rotation, (side, side), texture.of_size(side, side), cut, shade))
     return out
 
 
@@ -46,17 +46,11 @@ def fern(rng: np.random.Generator, root: Point, size: float, count: int) -> list
         bow = turn_y(turn) @ turn_z(-rise + float(rng.uniform(0.3, 0.9)))
         roll = turn_x(float(rng.uniform(-0.6, 0.6)))
         shade = 0.55 + 0.45 * float(rng.random())
-        cloth = Texture(texture.picture, (length, wide))
+        cloth = texture.of_size(length, wide)
         whole = _spray(root, tilt @ roll, (length, wide), cloth, cut, shade)
         whole.corner = root - 0.5 * whole.down
-        tip = _spray(
-            root,
-            bow @ roll,
-            (0.8 * length, 0.8 * wide),
-            Texture(texture.picture, (0.8 * length, 0.8 * wide)),
-            cut,
-            shade,
-        )
+        short = (0.8 * length, 0.8 * wide)
+        tip = _spray(root, bow @ roll, short, texture.of_size(*short), cut, shade)
         tip.corner = root + 0.45 * whole.along - 0.5 * tip.down
         out += [whole, tip]
     return out
@@ -162,7 +156,7 @@ def lumber(rng: np.random.Generator, foot: Point, size: float) -> list[Part]:
         if rng.random() < 0.6:
             out += turned_box(centre, edges, turn_y(float(rng.uniform(0, 3.1))), texture)
         else:
-            ball = Texture(texture.picture, (0.5, 0.5))
+            ball = texture.of_size(0.5, 0.5)
             out.append(Ellipsoid(centre, 0.5 * edges, turn_y(float(rng.uniform(0, 3.1))), ball))
         low = low - np.array([0, edges[1], 0])
         size *= 0.7

@@ -129,9 +129,8 @@ def block(
 
 def heaven(rng: np.random.Generator) -> Box:
     """The sky all round."""
-    side, above = shining(sky(rng)), None
-    flat = np.broadcast_to(side.picture[:1, :1], side.picture.shape)
-    above = shining(np.ascontiguousarray(flat))
+    picture = sky(rng)
+    side, above = shining(picture), shining(np.ascontiguousarray(np.broadcast_to(picture[:1, :1], picture.shape)))
     high, low = (FAR, 1.0, FAR), (-FAR, -0.6 * FAR, -FAR)
     for texture in (side, above):
         texture.metres = (2 * FAR, 0.6 * FAR + 1.0)
