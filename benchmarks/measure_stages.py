@@ -9,13 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import tyro
 from provenance import stamp
+from rich.console import Console
 
 from das3r_ns.files import write_json
 from das3r_ns.frontend.config import FrontEndConfig
@@ -39,25 +40,15 @@ class Arguments:
     """How many of its first frames are taken."""
 
 
-@dataclass
 class CpuSeconds(Progress):
-    """Says nothing, and counts the CPU seconds of every stage."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """What ``Progress`` itself keeps."""
-        super().__init__()
+    """Its ``seconds`` are those of the CPU."""
 
     @contextmanager
     def stage(self, name: str, total: int | None = None) -> Iterator[Callable[[], None]]:
         """As ``Progress.stage``."""
         start = time.process_time()
         yield lambda: None
-        self.stages[name] = self.stages.get(name, 0.0) + time.process_time() - start
-
-    def say(self, message: str) -> None:
-        """Nothing."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
 
 
 def main(arguments: Arguments) -> None:
@@ -68,9 +59,9 @@ def main(arguments: Arguments) -> None:
     names = [path.name for path in paths]
 
     def run(count: int) -> tuple[dict[str, float], float]:
-        progress, start = CpuSeconds(), time.process_time()
+        progress, start = CpuSeconds(Console(quiet=True)), time.process_time()
         estimate(images[:count], names[:count], FrontEndConfig(), progress, None, lambda: iter(full[:count]))
-        return progress.stages, time.process_time() - start
+        return progress.seconds, time.process_time() - start
 
     run(WARM_UP)
     stages, total = run(len(paths))

@@ -19,6 +19,7 @@ class Texture:
     """A tiling picture as its mip pyramid, in linear light."""
 
     picture: InitVar[Picture]
+    """Only its pyramid is kept."""
     metres: tuple[float, float]
     """Length on the surface that one repeat covers, along u and v."""
     emission: float | None = None

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_matrix, diags
-from scipy.sparse.csgraph import connected_components, laplacian
+from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import cg
 
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, SecondLook
@@ -230,11 +230,7 @@ def relative_evidence(
         Evidence relative to the object that a superpixel is part of or close to, and how certainly that moves, 0 to 1.
     """
     enough = 1.0 if evidence.plate is None else ON_TRIPOD
-    some = value > enough * SOME
-    touching = np.concatenate([evidence.regions.edges, evidence.links])
-    edges = touching[some[touching].all(axis=1)]
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(value), len(value)))
-    count, label = connected_components(graph, directed=False)
+    count, label = evidence.together(value > enough * SOME)
     middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
     begins, surely = (enough * bound for bound in MOVES)
     certain = np.clip((middle - begins) / (surely - begins), 0, 1)

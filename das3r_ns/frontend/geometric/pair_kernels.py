@@ -137,14 +137,11 @@ def significance(residual: Float[np.ndarray, "H W 2"], scale: float) -> Float[np
 
 
 @njit(cache=True, nogil=True)
-def region_sums(
-    labels: Int[np.ndarray, "H W"], values: Float[np.ndarray, "H W"], count: int
-) -> Float[np.ndarray, " n"]:
-    """Sum of a map over each of its labels, as ``np.bincount`` has it."""
+def region_sums(labels: Int[np.ndarray, " A"], values: Float[np.ndarray, " A"], count: int) -> Float[np.ndarray, " n"]:
+    """See ``motion.superpixels.region_sum``; as ``np.bincount`` has it."""
     out = np.zeros(count)
-    for row in range(labels.shape[0]):
-        for col in range(labels.shape[1]):
-            out[np.uintp(labels[row, col])] += values[row, col]
+    for k in range(len(labels)):
+        out[np.uintp(labels[k])] += values[k]
     return out
 
 

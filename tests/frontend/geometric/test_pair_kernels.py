@@ -77,7 +77,7 @@ def test_means_and_sums() -> None:
     np.testing.assert_allclose(kernels.weighted_mean(values, weights), expected, rtol=1e-6)
     labels = rng.integers(0, 9, (HEIGHT, WIDTH), dtype=np.int32)
     sums = np.bincount(labels.ravel(), weights=values[0].ravel(), minlength=11)
-    np.testing.assert_array_equal(kernels.region_sums(labels, values[0], 11), sums)
+    np.testing.assert_array_equal(kernels.region_sums(labels.ravel(), values[0].ravel(), 11), sums)
 
 
 @pytest.mark.parametrize(("count", "share"), [(1, 0.1), (10, 0.1), (6, 0.6)])

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_matrix, diags
-from scipy.sparse.csgraph import connected_components, laplacian
+from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import cg
 
 from das3r_ns.frontend.geometric.motion import covering_kernels, look_behind_kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
-from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, OFFSETS, SHARE, into
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, SHARE, asked, into
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.workers import workers
 
@@ -95,8 +95,7 @@ def covers_and_hidden(
         covers: How surely the pixel hides a surface that is nearer, as nothing static does, 0 to 1.
         hidden: In what share of other frames something nearer hides what the pixel shows, as it should be.
     """
-    blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
-    lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
+    lab = np.stack(blurred_lab(images))
     inverse_depth = (1.0 / matched.depth).astype(np.float32)
     farthest = np.stack([cv2.erode(frame, np.ones((EDGE, EDGE), np.uint8)) for frame in inverse_depth])
     trust = (matched.reliability * np.clip(2.0 * static_weight - 1.0, 0.0, 1.0)).astype(np.float32)
@@ -104,7 +103,7 @@ def covers_and_hidden(
     place = np.ones((LEAST, LEAST), np.uint8)
 
     def one(t: int) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-        others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
+        others = asked(t, len(images))
         nearer, _ = look_behind_kernels.inverse_depth_from_others(
             inverse_depth[others], trust[others], *into(matched, others, t), SHARE, AGREEMENT, far
         )
@@ -185,8 +184,5 @@ def _together(
     evidence: EvidenceMaps, member: Bool[np.ndarray, " S"], amount: Float[np.ndarray, " S"]
 ) -> Float[np.ndarray, " S"]:
     """The sum of an amount over all members that touch one another, in a frame or along the flow; 0 elsewhere."""
-    edges = np.concatenate([evidence.regions.edges, evidence.links])
-    edges = edges[member[edges].all(axis=1)]
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(member), len(member)))
-    count, label = connected_components(graph, directed=False)
+    count, label = evidence.together(member)
     return np.where(member, np.bincount(label, amount, count)[label], 0.0)

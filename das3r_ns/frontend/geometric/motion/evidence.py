@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import dijkstra
+from jaxtyping import Bool, Float, Int, UInt8
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from das3r_ns.frontend.geometric import pair_kernels as kernels
 from das3r_ns.frontend.geometric.motion.pair_evidence import (
@@ -102,6 +102,19 @@ class EvidenceMaps:
         """How surely the flow, where it is good, says that the superpixel does not move."""
         return self.flow_trust * (1 - self.moved)
 
+    def together(self, member: Bool[np.ndarray, " S"]) -> tuple[int, Int[np.ndarray, " S"]]:
+        """How many groups there are, and that of each superpixel: members that touch, in a frame or along the flow."""
+        touching = np.concatenate([self.regions.edges, self.links])
+        edges = touching[member[touching].all(axis=1)]
+        graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(member), len(member)))
+        return connected_components(graph, directed=False)
+
+
+def blurred_lab(images: UInt8[np.ndarray, "N H W 3"]) -> list[Float[np.ndarray, "H W 3"]]:
+    """RGB pictures, slightly blurred, in L*a*b*, in which their colours are compared."""
+    blurred = (cv2.GaussianBlur(image, (3, 3), 0) for image in images)
+    return [cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred]
+
 
 def motion_evidence(
     images: UInt8[np.ndarray, "N H W 3"],
@@ -125,7 +138,7 @@ def motion_evidence(
     size = (flows.width, flows.height)
     small = np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
     world = static_world(flows, rigid, STRIDES, FAR_STRIDES)
-    lab = [cv2.cvtColor(cv2.GaussianBlur(i, (3, 3), 0), cv2.COLOR_RGB2LAB).astype(np.float32) for i in small]
+    lab = blurred_lab(small)
     with ThreadPoolExecutor(max_workers=workers(locked=0.2)) as pool:
         if before is None:
             regions = build_superpixels(small, np.stack(list(pool.map(segment_frame, small))))
@@ -179,7 +192,7 @@ class _Frame:
         self.border = np.flatnonzero(regions.border[span])
 
     def mean(self, values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, " s"]:
-        return kernels.region_sums(self.labels, values, self.count) / self.size
+        return region_sum(self.labels, values, self.count) / self.size
 
     def cues(
         self, flows: PairFlows, world: StaticWorld, lab: list[Float[np.ndarray, "H W 3"]]

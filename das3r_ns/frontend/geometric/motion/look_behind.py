@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from das3r_ns.frontend.geometric.motion import look_behind_kernels as kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, CUE_NAMES, EvidenceMaps
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, CUE_NAMES, EvidenceMaps, blurred_lab
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
@@ -116,8 +116,7 @@ def look_behind(
         on_frame: Called after each frame, for progress bars.
         device: Where to work in torch; None = compiled by numba, on the CPU.
     """
-    blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
-    lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
+    lab = np.stack(blurred_lab(images))
     inverse_depth = (1.0 / matched.depth).astype(np.float32)
     certainty = np.clip(2.0 * static_weight - 1.0, 0.0, 1.0)
     trust = (np.maximum(matched.reliability, GUESS) * certainty).astype(np.float32)
@@ -140,7 +139,7 @@ def look_behind(
     pictures, depths, trusted, stay = shared
 
     def compared(t: int) -> tuple[Float[np.ndarray, "H W"], ...]:
-        others = np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < len(images)], int)
+        others = asked(t, len(images))
         those = others if device is None else arrays.moved(others, device)
         depth, support = from_others(
             depths[those], trusted[those], *into(matched, others, t), SHARE, AGREEMENT, FAR * middle
@@ -179,6 +178,11 @@ def look_behind(
             maps_of_frames = (future.result() for future in futures)
         found = zip(*maps_of_frames, strict=True)
         return SecondLook(*(np.stack(maps) for maps in found))
+
+
+def asked(t: int, count: int) -> Int[np.ndarray, " M"]:
+    """The frames of a clip, of so many, that are asked about one."""
+    return np.array([t + sign * k for k in OFFSETS for sign in (-1, 1) if 0 <= t + sign * k < count], int)
 
 
 def mean_around(

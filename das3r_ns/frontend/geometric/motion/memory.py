@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from das3r_ns.frontend.geometric.motion import memory_kernels as kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps
+from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps, blurred_lab
 from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into, mean_around
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.frontend.geometric.motion.superpixels import Superpixels
@@ -71,8 +69,7 @@ def gone_elsewhere(
         device: Where to work in torch; None = compiled by numba, on the CPU.
     """
     count, height, width = matched.depth.shape
-    blurred = [cv2.GaussianBlur(image, (3, 3), 0) for image in images]
-    lab = np.stack([cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in blurred])
+    lab = np.stack(blurred_lab(images))
     inverse_depth = (1.0 / matched.depth).astype(np.float32)
     nearest = np.stack([cv2.dilate(frame, np.ones((3, 3), np.uint8)) for frame in inverse_depth])
     static, trust = static_weight >= 0.5, matched.reliability.astype(np.float32)
@@ -132,11 +129,7 @@ def gone_with_movers(
     regions = evidence.regions
     low, high = DOUBT
     mean = np.clip((regions.mean(gone) - low) / (high - low), 0.0, 1.0)
-    member = (mean > 0) | (moving > 0)
-    edges = np.concatenate([regions.edges, evidence.links])
-    edges = edges[member[edges].all(axis=1)]
-    graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(regions.count, regions.count))
-    count, label = connected_components(graph, directed=False)
+    count, label = evidence.together((mean > 0) | (moving > 0))
     moves = np.zeros(count, bool)
     moves[label[moving > 0]] = True
     return np.where(moves[label], mean, 0.0)[regions.labels].astype(np.float32)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy.sparse import coo_matrix
 from skimage.segmentation import slic
 
+from das3r_ns.frontend.geometric import pair_kernels as kernels
 from das3r_ns.frontend.geometric.motion.pair_evidence import flow_trust
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 
@@ -64,7 +65,7 @@ def region_sum(
     labels: Int[np.ndarray, "*shape"], values: Float[np.ndarray, "*shape"], count: int
 ) -> Float[np.ndarray, " count"]:
     """Sum of ``values`` over each of ``count`` labels."""
-    return np.bincount(labels.ravel(), weights=values.ravel(), minlength=count)
+    return kernels.region_sums(labels.ravel(), values.ravel(), count)
 
 
 def _touching(labels: Int[np.ndarray, "H W"]) -> tuple[Int[np.ndarray, " P"], Bool[np.ndarray, " Q"]]:
