@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import tyro
 from provenance import stamp
@@ -23,6 +22,7 @@ from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.estimate import estimate
 from das3r_ns.progress import Progress
 from das3r_ns.video.clip import shrink
+from das3r_ns.video.image_folder import images_in, read_image
 
 WARM_UP = 4
 """Frames that are gone through first, so that compiled kernels are in memory."""
@@ -53,8 +53,8 @@ class CpuSeconds(Progress):
 
 def main(arguments: Arguments) -> None:
     """Measure and write."""
-    paths = sorted(path for path in (arguments.set / "frames").iterdir() if path.is_file())[: arguments.frames]
-    full = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in paths]
+    paths = images_in(arguments.set / "frames")[: arguments.frames]
+    full = [read_image(path) for path in paths]
     images = np.stack([shrink(image, FrontEndConfig().long_side) for image in full])
     names = [path.name for path in paths]
 

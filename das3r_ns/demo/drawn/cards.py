@@ -87,6 +87,7 @@ def _cast_card(
     away = float(normal @ (card.corner - rays.origin))
     if card.side and away < 0:
         return
+    # Of a cut window some products would be rounded otherwise: drawn clips would change.
     rows, columns = rays.window(card.corners, clip=False)
     direction = rays.direction[:, rows, columns]
     if direction.size == 0:
