@@ -11,6 +11,7 @@ from das3r_ns.frontend.geometric.long.joined import Joined
 from das3r_ns.frontend.geometric.long.together import refine_together
 from das3r_ns.frontend.similarity import Sim3
 from das3r_ns.frontend.windows import AGAIN, WINDOW, overlapping_windows
+from das3r_ns.memory import release_memory
 from das3r_ns.progress import Progress
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.lens import Lens
@@ -56,6 +57,7 @@ def estimate_in_windows(solve: Solve, film: Film, config: FrontEndConfig, progre
         if message is not None:
             progress.say(message)
         del scene
+        release_memory()
     together = None
     if config.points and known.c2w_cv is None and joined.camera_kind == "general":
         together = refine_together(joined, film.images, film.large(), known.intrinsics is not None, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from dataclasses import dataclass
 
 import cv2
@@ -41,6 +40,7 @@ from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import Pair, both_ways, graph_for, make_pairs, strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.windows import overlapping_windows
+from das3r_ns.memory import release_memory
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
@@ -245,7 +245,7 @@ class _Work:
             )
 
     def _release(self) -> None:
-        gc.collect()
+        release_memory()
         if self.compute.device.type == "cuda":
             torch.cuda.empty_cache()
 
