@@ -22,7 +22,7 @@ class Signs:
     untested: str = ""
     """Why no matches were held back from the solution; empty where some were."""
     flow_residual: float | None = None
-    """Weighted median residual of the optical flow."""
+    """Weighted median residual of the optical flow, in pixels of that."""
     focal_std: float = 0.0
     """Standard error of log focal; 0 where it is known."""
     focal: float = 0.0
@@ -61,6 +61,8 @@ class Signs:
     """Distance by which the path misses these places, in shares of the way between; 0 where it was made to meet."""
     readout: float = 0.0
     """Share of the frame time in which a rolling shutter reads a frame, which was taken off; 0 = a global shutter."""
+    given: bool = False
+    """Whether the cameras are those that the user gave."""
 
     def record(self) -> dict[str, Any]:
         """As JSON values."""
@@ -78,6 +80,7 @@ def signs_of(estimate: SceneEstimate) -> Signs:
     """The signs that a front end has left in the provenance of its estimate."""
     record = estimate.provenance
     readout = 0.0 if estimate.shutter is None else round(estimate.shutter.readout, 3)
+    given = "poses" in record.get("known", {})
     signs = Signs(
         kind=estimate.camera_kind,
         flow_residual=record.get("flow_residual"),
@@ -86,10 +89,11 @@ def signs_of(estimate: SceneEstimate) -> Signs:
         ahead=round(_ahead(estimate.c2w_cv), 4),
         moves=round(float((estimate.dynamic_probability >= MOVES).mean()), 4),
         readout=readout,
+        given=given,
     )
     points = record.get("points")
     if points is None:
-        return replace(signs, untested=_why_untested(estimate))
+        return replace(signs, untested=_why_untested(estimate, given=given))
     held_back, unit, halves = points["after" if points["taken"] else "before"], points["unit"], points["halves"]
     ends = record.get("together", points).get("ends")
     return replace(
@@ -125,12 +129,11 @@ def _with_ends(signs: Signs, ends: Mapping[str, Any]) -> Signs:
     )
 
 
-def _why_untested(estimate: SceneEstimate) -> str:
-    record = estimate.provenance
-    if "poses" in record.get("known", {}):
+def _why_untested(estimate: SceneEstimate, *, given: bool) -> str:
+    if given:
         return "the cameras are those that were given, and they are kept"
     if estimate.camera_kind != "general":
         return "without parallax there is nothing to test"
-    if record.get("flow_residual") is None:
+    if estimate.provenance.get("flow_residual") is None:
         return "this front end holds no matches back to test them by"
     return "no points were followed (--no-points)"

@@ -140,7 +140,7 @@ def judge(signs: Signs) -> Verdict:
 
 
 def _doubts(signs: Signs) -> Iterator[Doubt]:
-    if signs.kind == "rotation":
+    if signs.kind == "rotation" and not signs.given:
         yield Doubt(
             "no parallax",
             "The camera was taken to turn on the spot, so neither its path nor depth is measured.",

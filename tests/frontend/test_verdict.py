@@ -123,6 +123,19 @@ def test_where_nothing_was_tested_there_is_no_verdict_but_its_reason() -> None:
     assert judge(Signs("tripod", untested="no parallax", flow_residual=0.1)).word == "sound"
 
 
+def test_cameras_that_were_given_are_not_said_to_have_been_taken_for_others(demo_video) -> None:
+    """All at one place, as of a panorama head: to name the focal would change nothing."""
+    known = {"provenance": {"known": {"poses": {}}, "flow_residual": 0.2}, "camera_kind": "rotation"}
+    verdict = judge(
+        signs_of(
+            dataclasses.replace(
+                demo_video.estimate, dynamic_probability=0 * demo_video.estimate.dynamic_probability, **known
+            )
+        )
+    )
+    assert verdict.word == "none" and "given" in verdict.message
+
+
 @pytest.mark.parametrize("signs", [GOOD, dataclasses.replace(GOOD, share=0.1), Signs("general", untested="why")])
 def test_a_verdict_comes_back_from_its_record(signs: Signs) -> None:
     verdict = judge(signs)
