@@ -62,7 +62,7 @@ camera goes with them. Half as often proves no such thing, for what was wrongly 
 """
 
 AROUND = 0.05
-"""Standard deviation of what counts as around a pixel, as a share of the width of the picture."""
+"""Standard deviation of what counts as around a pixel, as a share of the longer side of the picture."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def mean_around(
 ) -> Float[np.ndarray, "H W"]:
     """Mean around each pixel over those that count, or as much as they do, 0 where hardly any does."""
     weight = counted.astype(np.float32)
-    summed, total = (cv2.GaussianBlur(m, (0, 0), reach * values.shape[1]) for m in (values * weight, weight))
+    summed, total = (cv2.GaussianBlur(m, (0, 0), reach * max(values.shape)) for m in (values * weight, weight))
     return summed / np.maximum(total, 1e-3)
 
 

@@ -47,7 +47,7 @@ RINGS = 2
 """Rings of superpixels, per link, by which a limb may swing out of where the flow has it."""
 
 SURROUNDINGS = 0.1
-"""Standard deviation of what counts as around a mover, as a share of the width of the picture."""
+"""Standard deviation of what counts as around a mover, as a share of the longer side of the picture."""
 
 RARE = 2.0
 """Change, in units of what static surroundings show, up to which it is nothing that a mover would have to explain."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.motion import RigidPrediction, look_behind
+from das3r_ns.frontend.geometric.motion.look_behind import mean_around
 from das3r_ns.frontend.geometric.motion.look_behind_kernels import colours_behind, inverse_depth_from_others
 
 
@@ -131,6 +132,12 @@ def test_places_that_few_frames_see_are_worth_little(demo_video, matched) -> Non
     assert look.witnessed.max() == 0  # the frames are one apart, and none of the distances is
     three = RigidPrediction(matched.depth[:3], matched.reliability[:3], matched.intrinsics[:3], matched.c2w_cv[:3])
     assert look_behind(demo_video.images[:3], three, np.ones_like(three.depth)).witnessed.max() == 0.25
+
+
+def test_a_picture_held_upright_has_as_much_around_a_pixel() -> None:
+    rng = np.random.default_rng(0)
+    values, counted = rng.uniform(size=(54, 96)).astype(np.float32), rng.uniform(size=(54, 96)) < 0.7
+    np.testing.assert_allclose(mean_around(values.T, counted.T), mean_around(values, counted).T, atol=1e-5)
 
 
 def test_the_nearest_surface_that_enough_frames_agree_on() -> None:
