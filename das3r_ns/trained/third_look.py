@@ -19,7 +19,7 @@ from das3r_ns.frontend.geometric.dynamic_probability import drop_specks, smooth,
 from das3r_ns.frontend.geometric.estimate import FLOW_LONG_SIDE, shrink
 from das3r_ns.frontend.geometric.flow import dis_flow
 from das3r_ns.frontend.geometric.motion import EvidenceMaps, RigidPrediction, motion_evidence
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, STRIDES
+from das3r_ns.frontend.geometric.motion.frame_cues import COLOUR_NOISE, STRIDES
 from das3r_ns.frontend.geometric.motion.look_behind import mean_around
 from das3r_ns.frontend.known.knowledge import static_weight
 from das3r_ns.frontend.pairs import strided_pairs

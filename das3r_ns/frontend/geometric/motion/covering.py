@@ -17,7 +17,8 @@ from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import cg
 
 from das3r_ns.frontend.geometric.motion import covering_kernels, look_behind_kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.evidence import EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.frame_cues import COLOUR_NOISE
 from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, SHARE, asked, into
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.workers import workers

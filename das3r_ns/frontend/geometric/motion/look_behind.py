@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from das3r_ns.frontend.geometric.motion import look_behind_kernels as kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, CUE_NAMES, EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.evidence import CUE_NAMES, EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.frame_cues import COLOUR_NOISE
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from das3r_ns.frontend.geometric.motion import memory_kernels as kernels
-from das3r_ns.frontend.geometric.motion.evidence import COLOUR_NOISE, EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.evidence import EvidenceMaps, blurred_lab
+from das3r_ns.frontend.geometric.motion.frame_cues import COLOUR_NOISE
 from das3r_ns.frontend.geometric.motion.look_behind import AGREEMENT, FAR, into, mean_around
 from das3r_ns.frontend.geometric.motion.static_world import RigidPrediction
 from das3r_ns.frontend.geometric.motion.superpixels import Superpixels
