@@ -325,7 +325,7 @@ def _estimate(
     if shutter is not None:
         estimate = dataclasses.replace(estimate, shutter=shutter)
     elif estimate.shutter is not None:  # likewise
-        images = np.stack([estimate.shutter.level_picture(one, i, cv2.INTER_CUBIC) for i, one in enumerate(images)])
+        images = estimate.shutter.level_pictures(images, cv2.INTER_CUBIC)
         known = dataclasses.replace(known, fixed=estimate.fixed)
     estimate = dataclasses.replace(estimate, fixed=known.fixed)
     provenance = {

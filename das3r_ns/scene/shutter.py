@@ -14,6 +14,7 @@ bends pictures.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,6 +81,10 @@ class Shutter:
         """A frame of the video, of any size, as a global shutter would have taken it."""
         size = (image.shape[1], image.shape[0])
         return _remapped(image, self._map(self.to_filmed, size, self.matrix(size), frame), interpolation)
+
+    def level_pictures(self, images: Iterable[np.ndarray], interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+        """All frames of the video, in order, as a global shutter would have taken them."""
+        return np.stack([self.level_picture(image, i, interpolation) for i, image in enumerate(images)])
 
     def filmed_picture(
         self,

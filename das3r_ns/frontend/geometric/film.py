@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from das3r_ns.frontend.geometric.level import known_of_level, levelled
+from das3r_ns.frontend.geometric.level import known_of_level
 from das3r_ns.frontend.known.knowledge import Known
 from das3r_ns.scene.lens import Lens
 from das3r_ns.scene.shutter import Shutter
@@ -83,5 +83,5 @@ class Film:
             for number, image in enumerate(self.large()):
                 yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
 
-        images = levelled(shutter, self.images, cv2.INTER_CUBIC)
+        images = shutter.level_pictures(self.images, cv2.INTER_CUBIC)
         return Film(images, self.names, known_of_level(self.known, shutter), large, filmed=self)

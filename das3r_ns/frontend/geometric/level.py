@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -45,11 +44,6 @@ def shutter_of(rolled: BundleResult, times: Float[np.ndarray, " N"] | None) -> S
     return Shutter(rolled.readout, view, motion)
 
 
-def levelled(shutter: Shutter, pictures: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-    """All frames made level."""
-    return np.stack([shutter.level_picture(one, i, interpolation) for i, one in enumerate(pictures)])
-
-
 def near_bend(shutter: Shutter, scene: SceneEstimate) -> float:
     """Pixels of the bend that near things keep in level pictures, which are made for the middle of what a frame shows.
 
@@ -77,6 +71,6 @@ def known_of_level(known: Known, shutter: Shutter) -> Known:
     fixed, masks = known.fixed, known.masks
     if fixed is not None:
         every = np.repeat(fixed[None].astype(np.float32), len(shutter.motion), axis=0)
-        fixed = (levelled(shutter, every) >= 0.5).any(axis=0)
-    masks = None if masks is None else levelled(shutter, masks)
+        fixed = (shutter.level_pictures(every) >= 0.5).any(axis=0)
+    masks = None if masks is None else shutter.level_pictures(masks)
     return replace(known, masks=masks, fixed=fixed, readout=0.0)
