@@ -26,6 +26,8 @@ OUTLYING = (100.0, 30.0, 10.0, 3.0)
 long way home to where one that contradicts the others is left out (graduated non-convexity)."""
 
 STEPS = 20
+"""Gauss-Newton steps, at most, under each of these."""
+
 SMALL = 1e-6
 """Step of the differences that take the place of derivatives."""
 
@@ -35,12 +37,15 @@ class Graph:
     """Measured motions between frames; each from the camera of ``to`` to that of ``start``."""
 
     start: Int[np.ndarray, " E"]
+    """The frame that each is measured from."""
     to: Int[np.ndarray, " E"]
+    """The frame that it leads to."""
     motion: Sim3
     """E of them."""
     error: Float[np.ndarray, "E 7"]
-    """Standard errors."""
+    """Standard errors: translation, rotation, log scale."""
     loop: Bool[np.ndarray, " E"]
+    """Which of them close a loop; the others tie neighbours and are always believed."""
 
 
 def close_loops(places: Sim3, graph: Graph) -> tuple[Sim3, Bool[np.ndarray, " E"]]:
@@ -93,7 +98,12 @@ def _moved(places: Sim3, step: Float[np.ndarray, "N 7"]) -> Sim3:
 
 def _residuals(places: Sim3, graph: Graph) -> Float[np.ndarray, "E 7"]:
     """By how many standard errors each motion is missed."""
-    missed = graph.motion.inverse() @ places[graph.start].inverse() @ places[graph.to]
+    return _missed(places[graph.start], places[graph.to], graph)
+
+
+def _missed(start: Sim3, to: Sim3, graph: Graph) -> Float[np.ndarray, "E 7"]:
+    """The same for the places of both ends of every motion."""
+    missed = graph.motion.inverse() @ start.inverse() @ to
     turned = Rotation.from_matrix(missed.rotation).as_rotvec()
     return np.concatenate([missed.translation, turned, np.log(missed.scale)[:, None]], axis=1) / graph.error
 
@@ -114,8 +124,5 @@ def _slopes(
         ends = [places[graph.start], places[graph.to]]
         which = 0 if end is graph.start else 1
         ends[which] = _moved(ends[which], step)
-        missed = graph.motion.inverse() @ ends[0].inverse() @ ends[1]
-        turned = Rotation.from_matrix(missed.rotation).as_rotvec()
-        moved = np.concatenate([missed.translation, turned, np.log(missed.scale)[:, None]], axis=1) / graph.error
-        slopes[:, :, k] = (moved - residual) / SMALL
+        slopes[:, :, k] = (_missed(ends[0], ends[1], graph) - residual) / SMALL
     return slopes
