@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+RAYLEIGH_MEDIAN = 1.1774
+"""Median length of a 2-vector of independent normal numbers of standard deviation 1."""
+
 
 def weighted_median(
     values: Float[np.ndarray, "*batch K"], weights: Float[np.ndarray, "*batch K"]

@@ -5,43 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from das3r_ns.frontend.geometric.bundle.camera_kind import Recognition, recognise, recognise_known
-from das3r_ns.frontend.geometric.bundle.departures import (
-    SMALLEST,
-    SMALLEST_KNOWN,
-    Departure,
-    departing,
-    is_sure,
-    messages_of,
-    normalised,
-)
+from das3r_ns.frontend.geometric.bundle.camera_kind import recognise_known
+from das3r_ns.frontend.geometric.bundle.departures import SMALLEST_KNOWN, Departure, departing
+from das3r_ns.frontend.geometric.bundle.fine_grid import FINE_SCHEDULE, resize_grid, result_of, solve_fine
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, at_one_place, lenses, start_depth
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
-from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
-from das3r_ns.frontend.geometric.bundle.swing import settle_swing
-from das3r_ns.frontend.geometric.bundle.tears import sewn, torn
+from das3r_ns.frontend.geometric.bundle.state import FINE_SMOOTHNESS, State, Terms
 from das3r_ns.frontend.geometric.bundle.uncertainty import information_of
 from das3r_ns.frontend.geometric.bundle.worlds import other_world, within
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.scene import geometry as geo
-
-FINE_SCHEDULE = ((3.0, 1.5, 6), (2.5, 1.0, 6), (2.0, 0.5, 8), (2.0, 0.3, 10))
-"""Multiple of the noise, floor in pixels and iterations of the stages on the fine grid."""
-
-FINE_SMOOTHNESS = 1e-4
-"""Smoothness there: enough for points that nothing else determines; more flattens the depth and raises the focal."""
-
-COSTS = (1.05, 0.005)
-"""Factor, and share of all there is to lose, by which the robust loss of the flow that does not cross a tear may grow
-where it is mended. Flow that crosses it over long strides has made the tear and does not count."""
 
 
 @dataclass
@@ -116,25 +96,25 @@ def bundle_adjust(
     fine = replace(fine, zooms=state.optics is not None, times=times)
     if readout:
         state = replace(state, optics=Optics(np.zeros(flows.num_frames), np.zeros(2), readout))
-        fixed = _solve_fine(replace(fine, zooms=False), state, grid, world)
+        fixed = solve_fine(replace(fine, zooms=False), state, grid, world)
         assert fixed is not None  # nothing departs that could be unsure
         return fixed
     if known_focal is not None:
         departures = [kind for kind in departures if kind == "rolls"]
     if departures and not fine.zooms:
         on_progress("zoom and lens")
-        shared = replace(state, inverse_depth=_resize_grid(grid, coarse.rows, coarse.columns))
+        shared = replace(state, inverse_depth=resize_grid(grid, coarse.rows, coarse.columns))
         departure = departing(coarse if world is None else within(coarse, world), shared, departures)
         if departure is not None:
             on_progress("fine grid")
             samples, departed = departure
             freed = replace(fine, zooms=samples.zooms, bends=samples.bends, rolls=samples.rolls)
             found = departed.inverse_depth.reshape(-1, coarse.rows, coarse.columns)
-            result = _solve_fine(freed, departed, found, None)
+            result = solve_fine(freed, departed, found, None)
             if result is not None:
                 return result
     on_progress("fine grid")
-    result = _solve_fine(fine, state, grid, world) or _solve_fine(
+    result = solve_fine(fine, state, grid, world) or solve_fine(
         replace(fine, zooms=False), replace(state, optics=None), grid, world
     )
     assert result is not None
@@ -158,13 +138,13 @@ def _departed(fine: Samples, straight: BundleResult, kinds: Sequence[Departure])
     """
     if straight.camera_kind != "general":
         return None
-    grid = _resize_grid(straight.inverse_depth, fine.rows, fine.columns)
+    grid = resize_grid(straight.inverse_depth, fine.rows, fine.columns)
     departure = departing(fine, _state(straight, grid), kinds, SMALLEST_KNOWN)
     if departure is None:
         return None
     samples, state = departure
     grid = state.inverse_depth.reshape(-1, fine.rows, fine.columns)
-    return _solve_fine(samples, state, grid, None, SMALLEST_KNOWN)
+    return solve_fine(samples, state, grid, None, SMALLEST_KNOWN)
 
 
 def _state(result: BundleResult, inverse_depth: Float[np.ndarray, "N *k"]) -> State:
@@ -184,70 +164,6 @@ def _first_solution(
     state = grow(coarse, seeds[0], turned)
     state, _, _ = anneal(Solver(coarse), state, ((3.0, 1.5, 5), (2.5, 1.0, 5)), Terms(smoothness=FINE_SMOOTHNESS))
     return other_world(coarse, seeds, state) or (state, None)
-
-
-def _solve_fine(
-    fine: Samples,
-    state: State,
-    grid: Float[np.ndarray, "N r c"],
-    world: Float[np.ndarray, "N K"] | None,
-    smallest: float = SMALLEST,
-) -> BundleResult | None:
-    """The adjustment on the fine grid.
-
-    Args:
-        fine: Its samples.
-        state: Cameras to start from.
-        grid: Inverse depth, on any grid.
-        world: How surely each of its points belongs to the world that is wanted.
-        smallest: How large a zoom or bend must be.
-
-    Returns:
-        None where a zoom or bend that was looked for is not sure.
-    """
-    if world is not None:
-        fine = within(fine, _resize_grid(world.reshape(grid.shape), fine.rows, fine.columns))
-    solver = Solver(fine)
-    terms = Terms(smoothness=FINE_SMOOTHNESS, near=world is not None)
-    state = replace(state, inverse_depth=_resize_grid(grid, fine.rows, fine.columns))
-    state, residual, robust = anneal(solver, state, FINE_SCHEDULE, terms)
-    behind = torn(fine, residual)
-    if len(behind) and state.optics is None:
-        state, residual, robust = _mended(solver, terms, behind, (state, residual, robust))
-    if state.optics is not None and state.optics.readout:
-        state, residual = settle_swing(solver, state, robust, terms)
-    state = normalise_scale(replace(state, w2c=state.w2c @ geo.invert_rigid(state.w2c[0])))
-    information, focal_std = information_of(solver, state, robust)
-    recognition = recognise(fine, state, residual, information, focal_std)
-    departs = fine.zooms or fine.bends or fine.rolls
-    if departs and (recognition.kind != "general" or not is_sure(solver, state, robust, smallest)):
-        return None
-    return _result(fine, recognition, focal_std)
-
-
-Annealed = tuple[State, Float[np.ndarray, "E K"], Robust]
-"""A solution, its residuals, and the robust scales at which it was found."""
-
-
-def _mended(solver: Solver, terms: Terms, behind: Int[np.ndarray, " T"], found: Annealed) -> Annealed:
-    """The adjustment without its tears; as it was where they come back, or where other flow does not fit then.
-
-    Args:
-        solver: Of the fine grid.
-        terms: What is solved for.
-        behind: Frames behind a tear.
-        found: The solution that tears.
-    """
-    start = sewn(solver.samples, found[0], behind)
-    if start is None:
-        return found
-    mended = anneal(solver, start, FINE_SCHEDULE, terms)
-    samples, robust = solver.samples, found[2]
-    side = np.searchsorted(behind, np.arange(samples.num_frames), side="right")
-    weight = solver.weights * (side[samples.sources] == side[samples.sinks])[:, None]
-    losses = [float((weight * robust.cost(residual, slice(None))).sum()) for residual in (found[1], mended[1])]
-    allowed = COSTS[0] * losses[0] + COSTS[1] * float(weight.sum())
-    return found if len(torn(samples, mended[1])) or losses[1] > allowed else mended
 
 
 def _adjust_depth(
@@ -276,34 +192,4 @@ def _adjust_depth(
     step = int(np.linalg.norm(w2c[:, :3, 3], axis=1).argmax())
     length = float(np.linalg.norm(found.state.w2c[step, :3, 3]))
     unit = float(np.linalg.norm(w2c[step, :3, 3])) / length if length > 0 else 1.0
-    return replace(_result(fine, found, 0.0), known_intrinsics=intrinsics, unit=unit)
-
-
-def _resize_grid(grid: Float[np.ndarray, "N r c"], rows: int, columns: int) -> Float[np.ndarray, "N K"]:
-    """Inverse depth of another grid over the same pictures, frame by frame in one row each."""
-    resized = [cv2.resize(one, (columns, rows), interpolation=cv2.INTER_LINEAR) for one in grid]
-    return np.stack(resized).reshape(len(grid), -1)
-
-
-def _result(samples: Samples, found: Recognition, focal_std: float) -> BundleResult:
-    shape = (samples.num_frames, samples.rows, samples.columns)
-    state = normalised(found.state)
-    optics = state.optics
-    bend = optics.coefficients(state.focal, samples.centre) if samples.bends and optics is not None else None
-    return BundleResult(
-        width=samples.width,
-        height=samples.height,
-        c2w_cv=geo.invert_rigid(state.w2c),
-        focal=state.focal,
-        focal_std=focal_std,
-        points=samples.points.reshape(*shape, 2),
-        inverse_depth=found.state.inverse_depth.reshape(shape),
-        information=found.information.reshape(shape),
-        residual=found.residual,
-        camera_kind=found.kind,
-        messages=[*messages_of(samples, state), *found.messages],
-        zoom=np.exp(optics.zoom) if samples.zooms and optics is not None else None,
-        bend=bend,
-        readout=(optics.readout or None) if optics is not None else None,
-        swing=None if optics is None else optics.swing,
-    )
+    return replace(result_of(fine, found, 0.0), known_intrinsics=intrinsics, unit=unit)

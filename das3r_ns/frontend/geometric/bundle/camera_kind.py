@@ -15,6 +15,7 @@ from das3r_ns.frontend.geometric.bundle.worlds import support
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import CameraKind
+from das3r_ns.video.selection import listed
 
 STANDS_BELOW = 0.75
 """Pixels of background motion over the whole video, in 1/427 of the longer side, up to which the camera stands."""
@@ -43,8 +44,11 @@ class Recognition:
     kind: CameraKind
     state: State
     information: Float[np.ndarray, "N K"]
+    """On each inverse depth, 0 where none can be measured."""
     residual: float
+    """Weighted median residual, in pixels."""
     messages: list[str]
+    """What the user should know."""
 
 
 def recognise(
@@ -72,8 +76,7 @@ def recognise(
         samples = replace(Solver(samples).seen(state), bends=False, rolls=False)
     # Also where the focal is known, for a slightly wrong one would show a parallax that is not there.
     turned, turned_residual = rotations_only(replace(samples, known_focal=None), state.focal, focal_too=True)
-    weight = samples.weights * (residual >= 0)
-    full = _median(np.abs(residual), weight)
+    full = _typical(samples, residual)
     parallax = _parallax(samples, residual, turned_residual)
     motion = _background_motion(samples, turned)
     messages = _doubts(samples, residual)
@@ -127,8 +130,7 @@ def recognise_known(
         Poses and focal as they were; at one place all points on a sphere of radius 1.
     """
     if information is not None:
-        weight = samples.weights * (residual >= 0)
-        full = _median(np.abs(residual), weight)
+        full = _typical(samples, residual)
         messages = _doubts(samples, residual)
         if full > MISFIT * samples.unit:
             messages.append(
@@ -153,7 +155,12 @@ def _flat(
     w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
     w2c[:, :3, 3] = 0.0
     found = State(w2c, inverse_depth, state.focal, optics=state.optics)
-    return Recognition(kind, found, np.zeros_like(inverse_depth), _median(np.abs(residual), samples.weights), messages)
+    return Recognition(kind, found, np.zeros_like(inverse_depth), _typical(samples, residual), messages)
+
+
+def _typical(samples: Samples, residual: Float[np.ndarray, "E K"]) -> float:
+    """Weighted median residual, in pixels, of the points that have a projection."""
+    return _median(np.abs(residual), samples.weights * (residual >= 0))
 
 
 def _parallax(samples: Samples, full: Float[np.ndarray, "E K"], turned: Float[np.ndarray, "E K"]) -> float:
@@ -179,7 +186,7 @@ def _background_motion(samples: Samples, turned: State) -> float:
     """Pixels by which the centre and corners of the picture of a turning camera move over the video, at most."""
     centre = samples.centre
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]]) * 2 * centre
-    rays = np.concatenate([(corners - centre) / turned.focal, np.ones((5, 1))], axis=1)
+    rays = samples.rays(corners, turned.focal)
     seen = np.einsum("nij,kj->nki", turned.w2c[:, :3, :3], rays)
     # A camera that turned by more than a right angle sees the old corners behind it: far beyond any threshold.
     image = turned.focal * seen[..., :2] / np.maximum(seen[..., 2:], 1e-3)
@@ -196,10 +203,9 @@ def _doubts(samples: Samples, residual: Float[np.ndarray, "E K"]) -> list[str]:
         {int(max(samples.sources[neighbours][e], samples.sinks[neighbours][e])) for e in np.flatnonzero(trusted < 0.02)}
     )
     if broken:
-        shown = ", ".join(str(i) for i in broken[:8]) + (" and more" if len(broken) > 8 else "")
         messages.append(
-            f"Hardly anything could be matched between frame {shown} and the one before (a cut, a fast camera or "
-            "nothing to see): the cameras there are a guess. Cut the video at those places if they are cuts."
+            f"Hardly anything could be matched between frame {listed(broken)} and the one before (a cut, a fast camera "
+            "or nothing to see): the cameras there are a guess. Cut the video at those places if they are cuts."
         )
     weight = samples.weights * (residual >= 0)
     explained = float((weight * (residual < 1.0)).sum() / max(float(weight.sum()), 1e-6))

@@ -21,7 +21,7 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotat
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
-from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
+from das3r_ns.frontend.geometric.bundle.state import FINE_SMOOTHNESS, Robust, State, Terms
 from das3r_ns.frontend.geometric.bundle.uncertainty import optics_error
 
 Departure = Literal["zooms", "bends", "rolls"]
@@ -56,20 +56,21 @@ SMALLEST_READOUT = 0.15
 SURE = 2.0
 """Standard errors that it must be large."""
 
-TERMS = Terms(smoothness=1e-4)
-"""See ``adjustment.FINE_SMOOTHNESS``."""
+TERMS = Terms(smoothness=FINE_SMOOTHNESS)
+"""What all solutions are compared under."""
 
 
 def departing(
     samples: Samples, state: State, kinds: Sequence[Departure], smallest: float = SMALLEST
 ) -> tuple[Samples, State] | None:
-    """Samples that zoom or bend, and their solution, where this explains more than the shared straight camera.
+    """Samples that zoom, bend or roll, and their solution, where this explains more than the shared straight camera.
 
     Args:
-        samples: The flow, its focal unknown, without zoom and bend.
-        state: Solution with one shared focal and a straight lens; it may lie far off, so other starts are tried too.
-        kinds: What may be let go of: one of them, or bend and read-out together.
-        smallest: How large it must be.
+        samples: The flow, which neither zooms nor bends nor rolls; its focal unknown, or the read-out alone let go of.
+        state: Solution with one shared focal, a straight lens and a global shutter; it may lie far off, so that for a
+            zoom other starts are tried too.
+        kinds: What may be let go of: in the end one of them, or bend and read-out together.
+        smallest: How large a zoom or bend must be; for a read-out it is :data:`SMALLEST_READOUT`.
 
     Returns:
         None where the shared straight camera is to stay.
@@ -117,7 +118,7 @@ def _bends_and_rolls(samples: Samples, state: State, cost: float, smallest: floa
 
 
 def _cost(solver: Solver, state: State) -> float:
-    judge = Robust(np.full(len(solver.samples.sources), np.clip(solver.samples.unit, 0.4, 1.0), dtype=np.float32))
+    judge = Robust(np.full(len(solver.samples.sources), solver.samples.error_unit, dtype=np.float32))
     return solver.cost(solver.residuals(state), judge)
 
 

@@ -55,11 +55,15 @@ class Equations:
 
     layout: Layout
     reduced: Float[np.ndarray, " S"]
-    """An L x L block for each frame."""
+    """J' w J of all but the inverse depths, an L x L block for each frame; once these are eliminated, without them."""
     gradient: Float[np.ndarray, " R"]
+    """J' w r of the same, likewise."""
     cross: Float[np.ndarray, "R K"]
+    """J' w J between those and each inverse depth."""
     depth_hessian: Float[np.ndarray, "N K"]
+    """J' w J of each inverse depth."""
     depth_gradient: Float[np.ndarray, "N K"]
+    """J' w r of each inverse depth."""
 
     @classmethod
     def empty(cls, layout: Layout, points: int) -> Equations:

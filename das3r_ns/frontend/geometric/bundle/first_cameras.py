@@ -36,7 +36,9 @@ class Seed:
     """A few frames, solved."""
 
     frames: Int[np.ndarray, " M"]
+    """Their numbers in the video, ascending."""
     state: State
+    """Of these alone."""
     gain: float
     """Robust cost by which it beats a camera that only turns, per flow."""
 
@@ -172,13 +174,23 @@ def _solve_directions(samples: Samples, turned: State, speed: float, terms: Term
 def anneal(
     solver: Solver, state: State, schedule: tuple[tuple[float, float, int], ...], terms: Terms | None = None
 ) -> tuple[State, Float[np.ndarray, "E K"], Robust]:
-    """Optimise at falling robust scales: (multiple of the noise, floor in pixels, iterations) of each stage."""
-    terms = terms or Terms()
+    """Optimise at falling robust scales.
+
+    Args:
+        solver: Of the samples.
+        state: Where to begin.
+        schedule: Multiple of the noise, floor in pixels and iterations of each stage, one at least.
+        terms: What is solved for; None = the usual.
+
+    Returns:
+        The state, its residuals in pixels, and the scales of the last stage.
+    """
+    terms, robust = terms or Terms(), None
     residual = solver.residuals(state)
-    robust = solver.robust_scale(residual, 1.0, 1.0)
     for multiple, floor, iterations in schedule:
         robust = solver.robust_scale(residual, multiple, floor)
         state, residual, _ = solver.optimise(state, robust, terms, iterations)
+    assert robust is not None
     return state, residual, robust
 
 

@@ -60,6 +60,11 @@ class Samples:
         return max(self.width, self.height) / 427
 
     @property
+    def error_unit(self) -> float:
+        """:attr:`unit` for what flow may err by, 0.4 to 1: that neither shrinks nor grows with the picture for ever."""
+        return float(np.clip(self.unit, 0.4, 1.0))
+
+    @property
     def focal_prior(self) -> float:
         """Focal in pixels: the known one, or what is to be expected of a video about which nothing is known."""
         return self.known_focal or TYPICAL_FOCAL * max(self.width, self.height)
@@ -69,6 +74,10 @@ class Samples:
         """Number of the grid cell of frame j in which each flow ends; the nearest one where it leaves the picture."""
         column, row = (self.targets / (self.width, self.height) * (self.columns, self.rows)).astype(int).T
         return (np.clip(row, 0, self.rows - 1) * self.columns + np.clip(column, 0, self.columns - 1)).T
+
+    def rays(self, pixels: Float[np.ndarray, "*n 2"], focal: float) -> Float[np.ndarray, "*n 3"]:
+        """Directions (x, y, 1), in camera axes, of image coordinates under a focal in pixels."""
+        return np.concatenate([(pixels - self.centre) / focal, np.ones((*pixels.shape[:-1], 1))], axis=-1)
 
     def edges_of(self, frame: int) -> slice:
         """The edges that leave ``frame``."""

@@ -62,7 +62,7 @@ def start_depth(samples: Samples, state: State) -> State:
     baseline = baseline or float(np.linalg.norm(centres - centres[0], axis=1).max())
     unit = 1.0 / (state.focal * baseline)
     long_side = max(s.width, s.height)
-    robust = Robust(np.full(len(s.sources), SWEEP_SCALE * np.clip(s.unit, 0.4, 1.0), dtype=np.float32))
+    robust = Robust(np.full(len(s.sources), SWEEP_SCALE * s.error_unit, dtype=np.float32))
     best = np.full(s.points.shape[:2], np.inf)
     inverse_depth = np.ones(s.points.shape[:2])
     for parallax in np.geomspace(SWEEP[0], SWEEP[1] * long_side, SWEEP[2]):

@@ -25,7 +25,7 @@ from das3r_ns.frontend.geometric.bundle.pose_kernels import (
 from das3r_ns.frontend.geometric.bundle.rolling import levelled, row_motion
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms, normalise_scale
 from das3r_ns.frontend.geometric.bundle.steps import damped_step
-from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.frontend.weighted_median import RAYLEIGH_MEDIAN, weighted_median
 from das3r_ns.scene import geometry as geo
 from das3r_ns.workers import workers
 
@@ -37,7 +37,6 @@ NEAR_RANGE = (1e-3, 200.0)
 
 RESIDUAL_FLOOR = 0.15
 """Pixels: the noise that flow has at best, below which no residual scale may fall."""
-
 
 CORRELATED = 50.0
 """How many flow residuals say as much as one independent measurement would: neighbours in space and time err alike."""
@@ -125,8 +124,7 @@ class Solver:
 
         def one(i: int) -> Float[np.ndarray, "M K 2"]:
             e = self.edges[i]
-            rays = np.concatenate([(s.points[i] - s.centre) / state.focal, np.ones((len(s.points[i]), 1))], axis=1)
-            q = np.einsum("mij,kj->mki", relative[e, :3, :3], rays)
+            q = np.einsum("mij,kj->mki", relative[e, :3, :3], s.rays(s.points[i], state.focal))
             q += relative[e, None, :3, 3] * state.inverse_depth[i][:, None]
             front = q[..., 2:] > MIN_Z
             places = state.focal * q[..., :2] / np.where(front, q[..., 2:], 1.0) + s.centre
@@ -144,8 +142,7 @@ class Solver:
 
         def one(i: int) -> tuple[Float[np.ndarray, "M K 2"], Float[np.ndarray, "M K 2"]]:
             e = self.edges[i]
-            rays = np.concatenate([(points[i] - s.centre) / state.focal, np.ones((len(points[i]), 1))], axis=1)
-            z = relative[e, 2, :3] @ rays.T + relative[e, 2, 3:] * state.inverse_depth[i]
+            z = relative[e, 2, :3] @ s.rays(points[i], state.focal).T + relative[e, 2, 3:] * state.inverse_depth[i]
             there = state.inverse_depth[i] / np.maximum(z, MIN_Z)
             return levelled(s.targets[e], target_moments[e], there, motion[s.sinks[e]], readout, state.focal, s.centre)
 
@@ -185,9 +182,8 @@ class Solver:
 
     def robust_scale(self, residual: Float[np.ndarray, "E K"], multiple: float, floor: float) -> Robust:
         """Geman-McClure scale per edge: ``multiple`` times the noise that the weighted median residual shows."""
-        sigma = np.maximum(weighted_median(np.abs(residual), self.weights) / 1.1774, RESIDUAL_FLOOR)
-        floor *= float(np.clip(self.samples.unit, 0.4, 1.0))
-        return Robust(np.maximum(multiple * sigma, floor).astype(np.float32))
+        sigma = np.maximum(weighted_median(np.abs(residual), self.weights) / RAYLEIGH_MEDIAN, RESIDUAL_FLOOR)
+        return Robust(np.maximum(multiple * sigma, floor * self.samples.error_unit).astype(np.float32))
 
     @property
     def focal_place(self) -> int:

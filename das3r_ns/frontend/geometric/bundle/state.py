@@ -9,14 +9,21 @@ from jaxtyping import Bool, Float
 
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 
+FINE_SMOOTHNESS = 1e-4
+"""Smoothness of the inverse depths (see ``Terms``) once cameras lie near their places: enough for points that nothing
+else determines; more flattens the depth and raises the focal."""
+
 
 @dataclass
 class State:
     """The unknowns of a bundle adjustment."""
 
     w2c: Float[np.ndarray, "N 4 4"]
+    """World-to-camera, OpenCV axes."""
     inverse_depth: Float[np.ndarray, "N K"]
+    """One over camera z of every frame's points."""
     focal: float
+    """The shared one, in pixels of the samples."""
     lens: Float[np.ndarray, "N 4 4"] | None = None
     """Where every frame has a known camera matrix K_i of its own: K^-1 K_i, with K the pinhole that the kernels know.
     K^-1 K_j [R | t] (K^-1 K_i)^-1 stands for the relative pose [R | t] then. It is no rigid motion, so the derivatives
@@ -53,6 +60,7 @@ class Terms:
     """What is solved for and held besides the flow."""
 
     focal: bool = True
+    """Whether the shared focal moves, unless it is known, and with it what all frames share of the optics."""
     translation: bool = True
     """False: the camera only turns; the inverse depths must be zero."""
     held: Bool[np.ndarray, " N"] | None = None

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.known_poses import all_held, start_depth
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
-from das3r_ns.frontend.geometric.bundle.state import Robust, State
+from das3r_ns.frontend.geometric.bundle.state import FINE_SMOOTHNESS, Robust, State
 from das3r_ns.frontend.similarity import Sim3, fit_similarity
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
@@ -102,7 +102,7 @@ def _each_side_alone(samples: Samples, state: State, frames: Int[np.ndarray, " T
         found, solver = start_depth(part, held), Solver(part)
         for pixels in SCALES:
             robust = Robust(np.full(len(part.sources), pixels * part.unit, dtype=np.float32))
-            found, _, _ = solver.optimise(found, robust, all_held(part, 1e-4), STEPS)
+            found, _, _ = solver.optimise(found, robust, all_held(part, FINE_SMOOTHNESS), STEPS)
         steps = [np.linalg.norm(one.w2c[:, :3, 3], axis=1) for one in (held, found)]
         far = int(steps[0].argmax())
         if steps[0][far] > 0:
@@ -137,5 +137,5 @@ def _between(samples: Samples, state: State, i: int, j: int) -> Sim3 | None:
 def _unprojected(
     samples: Samples, state: State, pixels: Float[np.ndarray, "K 2"], inverse_depth: Float[np.ndarray, " K"]
 ) -> Float[np.ndarray, "K 3"]:
-    rays = np.concatenate([(pixels - samples.centre) / state.focal, np.ones((len(pixels), 1))], axis=1)
-    return rays / inverse_depth[:, None]
+    """Points in axes of the camera, from image coordinates of the pinhole."""
+    return samples.rays(pixels, state.focal) / inverse_depth[:, None]

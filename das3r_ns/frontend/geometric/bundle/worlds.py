@@ -31,7 +31,7 @@ from das3r_ns.frontend.geometric.bundle.first_cameras import (
 )
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
-from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
+from das3r_ns.frontend.geometric.bundle.state import FINE_SMOOTHNESS, Robust, State, Terms
 
 EDGE = 0.8
 """How far from the centre, 1 at its rim, the edge of the picture begins."""
@@ -58,13 +58,10 @@ BELONGS = (0.25, 0.75)
 SEEN = 0.1
 """Weight of the flow to solved frames from which depth is taken over, and whether it belongs to the world."""
 
-SMOOTHNESS = 1e-4
-"""Smoothness of the inverse depths while a world is followed."""
-
 
 def explained(samples: Samples, residual: Float[np.ndarray, "E K"]) -> Float[np.ndarray, "E K"]:
     """How far each flow is explained, 1 to 0, half at a pixel (in 1/427 of the longer side)."""
-    scale = np.full(len(samples.sources), np.clip(samples.unit, 0.4, 1.0), dtype=np.float32)
+    scale = np.full(len(samples.sources), samples.error_unit, dtype=np.float32)
     return 1.0 - Robust(scale).cost(residual, slice(None))
 
 
@@ -148,7 +145,7 @@ def _settle(
     samples: Samples, state: State, world: Float[np.ndarray, "N K"], schedule: tuple[tuple[float, float, int], ...]
 ) -> tuple[State, Float[np.ndarray, "N K"]]:
     """Adjust a world by what belongs to it, and see anew what does."""
-    state, _, _ = anneal(Solver(within(samples, world)), state, schedule, Terms(smoothness=SMOOTHNESS, near=True))
+    state, _, _ = anneal(Solver(within(samples, world)), state, schedule, Terms(smoothness=FINE_SMOOTHNESS, near=True))
     return state, belongs(samples, Solver(samples).residuals(state))
 
 
@@ -197,9 +194,7 @@ def _place(
     edges = np.flatnonzero(new[samples.sources] & ~new[samples.sinks])
     there = (samples.sinks[edges, None], samples.target_cells[edges])
     back = np.linalg.inv(solver.relative_poses(state)[edges])
-    rays = np.concatenate(
-        [(samples.targets[edges] - samples.centre) / state.focal, np.ones((*there[1].shape, 1))], axis=-1
-    )
+    rays = samples.rays(samples.targets[edges], state.focal)
     depth = np.einsum("ek,eck->ec", back[:, 2, :3], rays) + back[:, 2, 3:] * state.inverse_depth[there]
     seen = samples.weights[edges]
     here = seen * world[there]

@@ -20,7 +20,7 @@ from das3r_ns.frontend.network.alignment.equations import (
 from das3r_ns.frontend.network.alignment.prediction_samples import FlowSamples, Samples
 from das3r_ns.frontend.network.alignment.unknowns import State
 from das3r_ns.frontend.similarity import MAXWELL_MEDIAN
-from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.frontend.weighted_median import RAYLEIGH_MEDIAN, weighted_median
 from das3r_ns.scene import geometry as geo
 
 SCHEDULE = ((10.0, 3), (6.0, 3), (4.0, 3), (3.0, 10))
@@ -162,7 +162,9 @@ class Solver:
         if self.flow is not None:
             missed = [np.linalg.norm(flow_residual(self.samples, self.flow, state, n)[0], axis=-1) for n in frames]
             order = [self.flow.weights[self.flow.leaving[n]] for n in frames]
-            flow = float(weighted_median(np.concatenate(missed).ravel(), np.concatenate(order).ravel())) / 1.1774
+            flow = (
+                float(weighted_median(np.concatenate(missed).ravel(), np.concatenate(order).ravel())) / RAYLEIGH_MEDIAN
+            )
             flow = max(flow, FLOW_FLOOR)
         return Noise(points, multiple * points, flow, multiple * flow, pairs)
 
