@@ -20,8 +20,8 @@ from das3r_ns.cleanplate.foreground import foreground, linear_foreground
 from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.page import PAGE, frames_shown, write_page
 from das3r_ns.files import check_output_directory, replace_directory
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.write import read_png, write_video
-from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.cache import writing

@@ -25,7 +25,7 @@ from das3r_ns.errors import Das3rError, Das3rExit
 from das3r_ns.frontend.config import FrontEndConfig, FrontEndName
 
 if TYPE_CHECKING:
-    from das3r_ns.frontend.run import PreparedScene
+    from das3r_ns.frontend.prepared import PreparedScene
     from das3r_ns.scene.estimate import SceneEstimate
 
 EvalSplit = Literal["none", "paper"]

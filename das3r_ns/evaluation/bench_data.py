@@ -16,7 +16,7 @@ from das3r_ns.files import link_files
 from das3r_ns.scene.geometry import invert_rigid
 
 if TYPE_CHECKING:
-    from das3r_ns.frontend.run import PreparedScene
+    from das3r_ns.frontend.prepared import PreparedScene
     from das3r_ns.scene.estimate import SceneEstimate
 
 STRICT = "-strict"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from das3r_ns.files import replace_directory
-from das3r_ns.frontend.run import PreparedScene
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.scene import cache
 from das3r_ns.video.absent import AbsentClip
 

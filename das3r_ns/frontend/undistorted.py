@@ -86,6 +86,11 @@ class UndistortedClip(Clip):
         return np.stack([resized(image, size) for image in self.original_images(on_frame)])
 
 
+def as_pinhole(clip: Clip, lens: Lens | None, shutter: Shutter | None = None) -> Clip:
+    """The clip undistorted and level; itself where a pinhole with a global shutter has filmed it."""
+    return clip if lens is None and shutter is None else UndistortedClip(clip, lens, shutter)
+
+
 def resized(image: Image, size: Size) -> Image:
     """The picture at (width, height), averaged over areas so that nothing aliases."""
     return image if image.shape[1::-1] == size else cv2.resize(image, size, interpolation=cv2.INTER_AREA)

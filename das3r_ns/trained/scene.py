@@ -24,7 +24,7 @@ from das3r_ns.scene.static_weight import static_weight
 from das3r_ns.trained.run import open_run, training_images
 
 if TYPE_CHECKING:
-    from das3r_ns.frontend.run import PreparedScene
+    from das3r_ns.frontend.prepared import PreparedScene
 
 OPENGL_FROM_OPENCV = np.array([1.0, -1.0, -1.0])
 """Signs of the camera axes; its own inverse."""

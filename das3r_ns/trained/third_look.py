@@ -23,8 +23,8 @@ from das3r_ns.frontend.geometric.motion.frame_cues import COLOUR_NOISE, STRIDES
 from das3r_ns.frontend.geometric.motion.look_behind import mean_around
 from das3r_ns.frontend.known.knowledge import static_weight
 from das3r_ns.frontend.pairs import strided_pairs
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.write import read_png
-from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.binary_masks import MOVES

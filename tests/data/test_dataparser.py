@@ -26,6 +26,7 @@ from das3r_ns.data.dataparser import (
 from das3r_ns.data.training_data import estimate_fingerprint, static_files
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.verdict import Doubt, Verdict
 from das3r_ns.scene import cache
 from das3r_ns.scene import geometry as geo
@@ -46,9 +47,9 @@ def make_outputs(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     entry = cache.save_entry(tmp_path / "cache", "key", demo_video.estimate, demo_video.images, 24.0, (320, 180))
 
-    def fake(data: Path, config: object, **kwargs: object) -> run.PreparedScene:
+    def fake(data: Path, config: object, **kwargs: object) -> PreparedScene:
         asked.append((data, kwargs))
-        return run.PreparedScene(data, entry, open_clip(doubled))
+        return PreparedScene(data, entry, open_clip(doubled))
 
     monkeypatch.setattr(run, "load_or_estimate", fake)
     monkeypatch.setattr(cache, "cache_roots", lambda _: [tmp_path / "cache"] * 2)
@@ -307,7 +308,7 @@ def test_a_clip_that_is_not_solved_is_not_trained_on_unless_anyway(
     verdict = Verdict("not solved", (Doubt("misfit", "Nothing fits.", "Cut the clip.", grave=True),))
     estimate = dataclasses.replace(demo_video.estimate, provenance={"verdict": verdict.record()})
     entry = cache.save_entry(tmp_path / "cache", "key", estimate, demo_video.images, 24.0, (160, 90))
-    scene = run.PreparedScene(demo_video.folder, entry, open_clip(demo_video.folder / "frames"))
+    scene = PreparedScene(demo_video.folder, entry, open_clip(demo_video.folder / "frames"))
     monkeypatch.setattr(run, "load_or_estimate", lambda data, config, **kwargs: scene)
     given: dict[str, Any] = {"data": demo_video.folder / "frames", "max_points": 5000}
     with pytest.raises(Das3rError, match=r"Nothing fits\. Cut the clip\..*dataparser\.anyway True"):

@@ -193,20 +193,6 @@ def test_an_interrupted_front_end_leaves_no_entry(
     assert not [path for path in (data / ".das3r").iterdir() if path.is_dir()]
 
 
-def test_frames_at_full_size_are_written_when_asked_for(demo_video, tmp_path: Path, oracle_front_end) -> None:
-    (tmp_path / "video").mkdir()
-    for number, image in enumerate(demo_video.images):
-        large = np.kron(image, np.ones((2, 2, 1), np.uint8))
-        cv2.imwrite(str(tmp_path / f"video/{number}.png"), large[..., ::-1])
-    scene = run.load_or_estimate(tmp_path / "video", CONFIG)
-    assert not (scene.cache_dir / run.ORIGINALS).exists()
-    np.testing.assert_array_equal(cv2.imread(str(scene.image_paths[3]))[..., ::-1], demo_video.images[3])
-    paths = run.load_or_estimate(tmp_path / "video", CONFIG).original_image_paths
-    assert scene.original_size == (320, 180) and len(paths) == 12
-    np.testing.assert_array_equal(cv2.imread(str(paths[3]))[::2, ::2, ::-1], demo_video.images[3])
-    assert cache.load_entry(scene.cache_dir, scene.cache_dir.name).estimate.num_frames == 12
-
-
 def test_nothing_is_computed_where_the_cache_is_required(data: Path, oracle_front_end: list[int]) -> None:
     with pytest.raises(Das3rError, match="train again"):
         run.load_or_estimate(data, CONFIG, require_cache=True)

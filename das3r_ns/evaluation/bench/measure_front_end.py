@@ -8,8 +8,9 @@ from das3r_ns.evaluation.bench.job import Job, Record
 from das3r_ns.evaluation.bench.pictures import read_rgb, save_picture, shown_frames
 from das3r_ns.evaluation.compare import compare
 from das3r_ns.evaluation.cost import Cost
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.drawing import overlay
-from das3r_ns.frontend.run import PreparedScene, load_or_estimate
+from das3r_ns.frontend.run import load_or_estimate
 from das3r_ns.progress import Progress
 
 

@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.drawing import Cell, contact_sheet, depth_picture, overlay
 from das3r_ns.frontend.report.trajectory_plot import draw_trajectory
-from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.binary_masks import MaskSettings

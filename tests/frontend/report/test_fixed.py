@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.write import export_masks
-from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.binary_masks import MaskSettings

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.report.write import export_masks
-from das3r_ns.frontend.run import PreparedScene
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.video import open_clip
