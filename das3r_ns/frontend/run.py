@@ -165,7 +165,10 @@ def _estimate(
             fixed = lens.at(size).undistorted_picture(known.fixed.astype(np.float32)) >= 0.5
             known = dataclasses.replace(known, fixed=fixed)
     if config.readout and shutter is None and estimate.shutter is None:
-        progress.say(f"--readout is not used: only 'geometric' looks at it, in {AT_ONCE} frames at most.")
+        progress.say(
+            f"--readout is not used: only 'geometric' looks at it, where it finds how a camera moves in {AT_ONCE} frames "
+            "at most."
+        )
     if shutter is not None:
         estimate = dataclasses.replace(estimate, shutter=shutter)
     elif estimate.shutter is not None:  # likewise

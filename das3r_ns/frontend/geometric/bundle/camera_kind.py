@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.first_cameras import rotations_only
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.bundle.worlds import support
@@ -97,6 +98,9 @@ def recognise(
             f"The camera turns on the spot or films something flat or far away (parallax of {parallax:.2f} pixels): "
             "the rotation is solved, the depth cannot be measured, and every pixel is put at the same distance.",
         )
+        if state.optics is not None and state.optics.readout:  # the turns are those of level pictures
+            shutter = {"readout": state.optics.readout, "swing": state.optics.swing}
+            turned = replace(turned, optics=replace(Optics.none(samples.num_frames), **shutter))
         return _flat("rotation", samples, turned, turned_residual, messages)
     if parallax < WEAK_PARALLAX * unit:
         messages.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,8 @@ COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)
 FOCAL, WIDTH, HEIGHT, COUNT = 140.0, 160, 96, 12
 CENTRE = np.array([WIDTH / 2, HEIGHT / 2])
 HALF_SIZE = np.array([3.0, 2.0, 5.0])
+WAY = np.array([0.12, 0.015, 0.15])
+"""How far the camera goes in a frame time."""
 
 
 def shaken(times: np.ndarray) -> np.ndarray:
@@ -33,7 +36,7 @@ def shaken(times: np.ndarray) -> np.ndarray:
     phase = 2 * np.pi * times / 7
     turn = np.stack([0.02 * np.sin(1.3 * phase + 1), 0.04 * np.sin(phase), 0.01 * np.sin(0.8 * phase)], axis=-1)
     c2w = geo.se3_exp(np.concatenate([np.zeros_like(turn), turn], axis=-1))
-    c2w[..., :3, 3] = times[..., None] * np.array([0.12, 0.015, 0.15]) - [0.5, 0.0, 2.0]
+    c2w[..., :3, 3] = times[..., None] * WAY - [0.5, 0.0, 2.0]
     return c2w
 
 
@@ -156,6 +159,15 @@ def test_exact_flow_of_a_rolling_shutter_gives_the_readout(shaken_room: Any) -> 
     known = bundle_adjust(flows, config=COARSE, readout=0.7)
     assert known.readout == 0.7
     assert shaken_room.path_error(known.c2w_cv) < 0.02
+
+
+def test_a_readout_that_is_known_stays_where_the_camera_only_turns(
+    shaken_room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "WAY", np.zeros(3))
+    result = bundle_adjust(rolling_flows(shaken_room, 0.7), config=COARSE, readout=0.7)
+    assert result.camera_kind == "rotation" and result.readout == 0.7
+    assert result.focal == pytest.approx(FOCAL, rel=0.01)
 
 
 @pytest.fixture(scope="module")
