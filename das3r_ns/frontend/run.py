@@ -166,8 +166,8 @@ def _estimate(
             known = dataclasses.replace(known, fixed=fixed)
     if config.readout and shutter is None and estimate.shutter is None:
         progress.say(
-            f"--readout is not used: only 'geometric' looks at it, where it finds how a camera moves in {AT_ONCE} frames "
-            "at most."
+            f"--readout is not used: only 'geometric' looks at it, where it finds how a camera moves, in {AT_ONCE} "
+            "frames at most."
         )
     if shutter is not None:
         estimate = dataclasses.replace(estimate, shutter=shutter)
