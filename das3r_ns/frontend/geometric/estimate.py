@@ -36,6 +36,7 @@ from das3r_ns.frontend.painted import painted_over
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.sam2 import refine_masks
 from das3r_ns.frontend.windows import AT_ONCE
+from das3r_ns.memory import release_memory
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.estimate import SceneEstimate
@@ -310,6 +311,7 @@ def _with_stereo(
             c2w_cv=scene.c2w_cv,
         )
         hidden = known.not_static(dynamic)
+        release_memory()  # nothing takes more than what follows
         with progress.stage("Second look", ROUNDS * count) as advance:
             dynamic = look_again(
                 images,
