@@ -149,8 +149,9 @@ def _doubts(signs: Signs) -> Iterator[Doubt]:
     if signs.kind == "tripod" and (signs.flow_residual or 0.0) > STILL_RESIDUAL:
         yield Doubt(
             "restless tripod",
-            f"The camera was taken to stand, but the picture goes by, {signs.flow_residual:.1f} pixels off.",
-            "Mark what moves (--masks joined).",
+            f"The camera was {'given' if signs.given else 'taken'} to stand, but the picture goes by, "
+            f"{signs.flow_residual:.1f} pixels off.",
+            "Give poses of these very frames (--known-poses)." if signs.given else "Mark what moves (--masks joined).",
         )
     if signs.moves > MOSTLY_MOVES:
         yield Doubt(

@@ -125,15 +125,14 @@ def test_where_nothing_was_tested_there_is_no_verdict_but_its_reason() -> None:
 
 def test_cameras_that_were_given_are_not_said_to_have_been_taken_for_others(demo_video) -> None:
     """All at one place, as of a panorama head: to name the focal would change nothing."""
-    known = {"provenance": {"known": {"poses": {}}, "flow_residual": 0.2}, "camera_kind": "rotation"}
-    verdict = judge(
-        signs_of(
-            dataclasses.replace(
-                demo_video.estimate, dynamic_probability=0 * demo_video.estimate.dynamic_probability, **known
-            )
-        )
-    )
-    assert verdict.word == "none" and "given" in verdict.message
+    still = dataclasses.replace(demo_video.estimate, dynamic_probability=np.zeros_like(demo_video.estimate.depth))
+
+    def verdict(kind: str, residual: float) -> Verdict:
+        provenance = {"known": {"poses": {}}, "flow_residual": residual}
+        return judge(signs_of(dataclasses.replace(still, camera_kind=kind, provenance=provenance)))
+
+    assert verdict("rotation", 0.2).word == "none" and "given" in verdict("rotation", 0.2).message
+    assert "given to stand" in verdict("tripod", 2.0).message and "--known-poses" in verdict("tripod", 2.0).message
 
 
 @pytest.mark.parametrize("signs", [GOOD, dataclasses.replace(GOOD, share=0.1), Signs("general", untested="why")])
