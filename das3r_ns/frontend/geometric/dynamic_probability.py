@@ -197,7 +197,8 @@ def smooth(
     """
     regions = evidence.regions
     distance = _colour_distance(regions.colour, regions.edges)
-    likeness = np.exp(-distance / max(float(distance.mean()), 1e-6) - 2 * evidence.boundary)
+    typical = float(distance.sum()) / max(len(distance), 1)  # noise may be one superpixel a frame, without neighbours
+    likeness = np.exp(-distance / max(typical, 1e-6) - 2 * evidence.boundary)
     spatial = SPATIAL_STRENGTH * np.sqrt(regions.edge_length) / 4 * likeness
     temporal = evidence.link_share * np.exp(-_colour_distance(regions.colour, evidence.links) / 200)
     first, second = np.concatenate([regions.edges, evidence.links]).T

@@ -55,7 +55,9 @@ def frame_light(images: UInt8[np.ndarray, "N H W 3"], flows: PairFlows) -> Float
         row[j], row[i] = 1.0, -1.0
         rows.append(row)
         dark = level < np.median(level)
-        ratios.append(np.concatenate([np.median(of, axis=0) for of in (ratio, ratio[dark], ratio[~dark])]))
+        # Where most of the picture has one level, and nothing is darker, both halves are all of it.
+        halves = (ratio[dark] if dark.any() else ratio, ratio[~dark])
+        ratios.append(np.concatenate([np.median(of, axis=0) for of in (ratio, *halves)]))
         weights.append(np.sqrt(len(ratio)))
     if not rows:
         return None

@@ -32,6 +32,13 @@ def test_gains_are_measured(demo_video, gains: np.ndarray) -> None:
     assert "1.2" in described(light)
 
 
+def test_gains_are_measured_where_all_has_one_level(gains: np.ndarray) -> None:
+    images = relit(np.full((len(gains), 60, 80, 3), 120, np.uint8), gains)
+    light = frame_light(images, dis_flow(images, strided_pairs(len(images), STRIDES)))
+    assert light is not None
+    np.testing.assert_allclose(light, gains, atol=0.02)
+
+
 def test_a_lamp_that_flickers_is_not_smoothed(demo_video) -> None:
     flicker = np.where(np.arange(len(demo_video.images)) % 2, 0.12, -0.12)[:, None] * np.ones(3)
     images = relit(demo_video.images, flicker)
