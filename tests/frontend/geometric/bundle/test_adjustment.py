@@ -177,9 +177,25 @@ def test_flow_that_means_nothing_gives_a_warning_and_finite_numbers(make_room: C
         room.flows.fields[pair] = rng.uniform(-40, 40, room.flows.fields[pair].shape).astype(np.float16)
     result = adjust(room.flows)
     assert any("Hardly anything could be matched" in message for message in result.messages)
+    assert_finite(result)
+
+
+def assert_finite(result: BundleResult) -> None:
     for value in (result.c2w_cv, result.inverse_depth, result.information, result.focal, result.residual):
         assert np.isfinite(value).all()
     assert (result.inverse_depth > 0).all()
+
+
+def test_where_nothing_is_static_numbers_are_finite(make_room: Callable[..., Any]) -> None:
+    room = make_room(count=3, size=(160, 96))
+    first = adjust(room.flows)
+    for initial in (None, first):
+        result = adjust(room.flows, 0 * room.static_weight, initial=initial, departures=("zooms", "bends", "rolls"))
+        assert any("Hardly anything could be matched" in message for message in result.messages)
+        assert_finite(result)
+    kept = room.static_weight.copy()
+    kept[1] = 0.0  # one frame is all mover
+    assert_finite(adjust(room.flows, kept, initial=first))
 
 
 def test_the_same_flow_gives_the_same_result(make_room: Callable[..., Any]) -> None:
