@@ -165,7 +165,9 @@ def _doubts(signs: Signs) -> Iterator[Doubt]:
         yield Doubt(
             "few points",
             f"Too few points are found again ({sum(signs.matches)} matches) to test the cameras by.",
-            "Fog, a plain wall or water has nothing to hold on to: use a part of the clip with more texture.",
+            "Use a third frame: points have to be found again in two others."
+            if len(signs.matches) == 2
+            else "Fog, a plain wall or water has nothing to hold on to: use a part of the clip with more texture.",
         )
         return
     yield from _misfit(signs)

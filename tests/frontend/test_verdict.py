@@ -67,6 +67,7 @@ def test_a_rolling_shutter_that_is_taken_off_is_in_it() -> None:
         ({"apart": {"middle and border": 0.03}}, "doubtful", "halves disagree", "--known-focal"),
         ({"apart": {"middle and border": 0.3}}, "doubtful", "halves disagree", "30.0 %"),
         ({"apart": None}, "doubtful", "few points", "Fog"),
+        ({"apart": None, "matches": (9, 9)}, "doubtful", "few points", "third frame"),
         ({"focal_std": 0.5}, "doubtful", "focal unsure", "--known-focal"),
         ({"focals_apart": 0.2}, "doubtful", "focal unsure", "--known-focal"),
         ({"back": (3, 140)}, "doubtful", "ends untied", "At frame 140"),
