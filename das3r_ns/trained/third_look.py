@@ -53,7 +53,7 @@ ALONE = 3.0
 """How fast the word of what looks like the scene falls as what is around it differs."""
 
 LIMB = 0.03
-"""Distance from what moves, as a share of the width, at which a pixel that differs is a part of it."""
+"""Distance from what moves, as a share of the longer side, at which a pixel that differs is a part of it."""
 
 PRIOR = 0.2
 """What the word of the front end is worth against that of the scene where it is sure."""
@@ -168,7 +168,7 @@ def _decided(
 ) -> Float[np.ndarray, "H W"]:
     """The dynamic probability of a frame: what its regions have become, and at a mover each pixel by itself."""
     size = (dynamic.shape[1], dynamic.shape[0])
-    reach = 2 * round(LIMB * moves.shape[1]) + 1
+    reach = 2 * round(LIMB * max(moves.shape)) + 1
     near = cv2.dilate((moves > 0.5).astype(np.float32), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)))
     more, own = (
         cv2.resize(m.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)

@@ -15,7 +15,7 @@ from das3r_ns.demo.room import Movers, build_room, camera_path
 from das3r_ns.demo.write import render_frame
 from das3r_ns.scene import geometry as geo
 from das3r_ns.trained.scene import TrainedScene
-from das3r_ns.trained.third_look import SceneViews, differences, third_look, witnessed
+from das3r_ns.trained.third_look import SceneViews, _decided, differences, third_look, witnessed
 
 WIDTH, HEIGHT, FRAMES = 160, 90, 12
 SOME = np.s_[2:9:2]
@@ -134,3 +134,13 @@ def test_what_does_not_go_together_is_said_first(
     with pytest.raises(SystemExit):
         main.entrypoint(["masks", "--output-dir", str(tmp_path / "out"), *options])
     assert says in capsys.readouterr().err
+
+
+def test_a_limb_reaches_as_far_in_a_film_held_upright() -> None:
+    still, all_of_it = np.zeros((90, 160), np.float32), np.ones((90, 160), np.float32)
+    moves = still.copy()
+    moves[30:50, 60:80] = 1.0
+    lying = _decided(still, still, moves, all_of_it, all_of_it)
+    upright = _decided(still.T, still.T, moves.T, all_of_it.T, all_of_it.T)
+    assert (lying > 0.5).sum() > moves.sum() + 100
+    assert (upright > 0.5).sum() == pytest.approx((lying > 0.5).sum(), rel=0.02)
