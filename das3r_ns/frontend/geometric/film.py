@@ -35,6 +35,8 @@ class Film:
     """What level pictures were made of."""
     lens: Lens | None = None
     """Of which these are the pinhole pictures; None = of the video, as far as is known here."""
+    part: bool = False
+    """Whether these are a run of a longer film, which has one focal with the rest of it."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -53,7 +55,7 @@ class Film:
             return islice(self.large(), frames.start, frames.stop)
 
         full_size = None if self.full_size is None else large
-        return Film(self.images[part], self.names[part], self.known.section(frames), full_size)
+        return Film(self.images[part], self.names[part], self.known.section(frames), full_size, part=True)
 
     def straight(self, lens: Lens) -> Film:
         """The pinhole pictures of what a lens has bent.
@@ -74,7 +76,7 @@ class Film:
         if fixed is not None:
             fixed = lens.undistorted_picture(fixed.astype(np.float32)) >= 0.5
         known = replace(self.known, masks=masks, fixed=fixed, size=lens.pinhole_size, undistorted=True)
-        return Film(lens.undistorted(self.images, cv2.INTER_CUBIC), self.names, known, large, lens=lens)
+        return Film(lens.undistorted(self.images, cv2.INTER_CUBIC), self.names, known, large, lens=lens, part=self.part)
 
     def level(self, shutter: Shutter) -> Film:
         """The pictures that a global shutter would have taken."""
@@ -84,4 +86,4 @@ class Film:
                 yield shutter.level_picture(image, number, cv2.INTER_CUBIC)
 
         images = shutter.level_pictures(self.images, cv2.INTER_CUBIC)
-        return Film(images, self.names, known_of_level(self.known, shutter), large, filmed=self)
+        return Film(images, self.names, known_of_level(self.known, shutter), large, filmed=self, part=self.part)

@@ -37,6 +37,8 @@ class Samples:
     """Focal in pixels where it is known; it then stays."""
     zooms: bool = False
     """Whether every frame may have a focal of its own."""
+    focuses: bool = False
+    """Whether these focals differ as little as those of a lens that focuses anew."""
     bends: bool = False
     """Whether the lens may bend what is straight."""
     rolls: bool = False

@@ -286,7 +286,7 @@ class Solver:
         hessian[focal, focal] += information
         gradient[focal] += information * np.log(state.focal / self.samples.focal_prior)
         if state.optics is not None:
-            own = CORRELATED * optics_prior(self.samples.num_frames)
+            own = CORRELATED * optics_prior(self.samples.num_frames, self.samples.focuses)
             hessian[focal + 1 :, focal + 1 :] += own
             gradient[focal + 1 :] += own @ state.optics.unknowns
         return hessian, gradient
@@ -344,7 +344,8 @@ class Solver:
         focal = CORRELATED * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
         if state.optics is not None:
             unknowns = state.optics.unknowns
-            focal += CORRELATED * unknowns @ optics_prior(self.samples.num_frames) @ unknowns
+            own = optics_prior(self.samples.num_frames, self.samples.focuses)
+            focal += CORRELATED * unknowns @ own @ unknowns
         return float(focal + prior * ((state.inverse_depth - target) ** 2).sum())
 
     def apply(self, state: State, step: Float[np.ndarray, " L"], equations: Equations, terms: Terms) -> State:

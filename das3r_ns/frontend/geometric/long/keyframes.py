@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.bundle.state import State
-from das3r_ns.frontend.geometric.points.adjustment import HELD_BACK, MIN_TRACKS, ROUNDS, SCALES, adjust, every_fifth
+from das3r_ns.frontend.geometric.points.adjustment import HELD_BACK, MIN_TRACKS, ROUNDS, every_fifth
 from das3r_ns.frontend.geometric.points.ends import Ends
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge, settle_depth
+from das3r_ns.frontend.geometric.points.lens import SCALES, adjust
 from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
 from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
 from das3r_ns.frontend.pairs import both_ways, strided_pairs

@@ -12,15 +12,14 @@ from jaxtyping import Bool, Float, UInt8
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import normalised
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
-from das3r_ns.frontend.geometric.bundle.optics import Optics
-from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
-from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
+from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.loops.clip import look_back
 from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.geometric.points.ends import Ends, meets_better
-from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
+from das3r_ns.frontend.geometric.points.halves import Halves
 from das3r_ns.frontend.geometric.points.held_back import EXPLAINED, HeldBack, is_better, judge, settle_depth
+from das3r_ns.frontend.geometric.points.lens import SCALES, adjust, halves_of, with_focus, with_lens
 from das3r_ns.frontend.geometric.points.pyramids import Pyramids, build_pyramids, sample_map
 from das3r_ns.frontend.geometric.points.resection import MIN_CORE, MOST, place_anew, well_tied
 from das3r_ns.frontend.geometric.points.tracks import Tracks, by_flow, find_again, pick_points
@@ -36,27 +35,8 @@ long ones hold the path together that short ones let drift; where they have noth
 ROUNDS = 2
 """How often the points are looked for and the cameras adjusted; better cameras find more of them."""
 
-SCALES = (1.0, 0.5, 0.25)
-"""Robust scales in pixels, in 1/427 of the longer side, one after the other: from what the dense solution errs by to
-what a point is found to in a video that is not sharp. Under wider ones (16 to begin with) the cameras can leave the
-dense solution for any other, and where it was right they end no better."""
-
-NOISE_MULTIPLE = 2.0
-"""Robust scales are at least so many times the noise that the residuals of a pair of frames show."""
-
-STEPS = 8
-"""Steps at each scale."""
-
-SMOOTHNESS = 1e-4
-"""See ``Terms.smoothness``: for points that nothing else determines."""
-
 HELD_BACK = 5
 """One in so many points is held back from the adjustment, to judge by."""
-
-BENT = (0.06, 0.75)
-"""Share of the median distance of matches held back that a lens must take away, and share of them that must be
-explained then. On drawn clips bends took away 8 to 38 %, straight lenses 0 to 3 %, but for cameras that were wrong
-altogether."""
 
 MIN_TRACKS = 50
 """Tracks that must be there on either side, adjusted and held back: with fewer there is nothing to decide by."""
@@ -82,6 +62,8 @@ class OnPoints:
     """Pixels of the video per pixel of a picture whose longer side has 427, for which thresholds are meant."""
     ends: Ends | None = None
     """What ties the places that the camera comes back to; None where it does not come back."""
+    focuses: bool = False
+    """Whether focals were found that differ a little from frame to frame."""
 
     @property
     def held_back(self) -> HeldBack:
@@ -94,6 +76,10 @@ class OnPoints:
         if self.tracks < MIN_TRACKS * HELD_BACK:
             return f"Points: too few are found again ({self.tracks}); the cameras stay as optical flow has them."
         ends = "" if self.ends is None else f" {self.ends.message}"
+        zoom = self.result.zoom
+        if self.focuses and zoom is not None:
+            change = 100 * (zoom.max() / zoom.min() - 1)
+            ends = f" The lens focuses: focals differ by up to {change:.1f} %, and every frame has its own.{ends}"
         if not self.taken:
             return (
                 f"Points: {self.tracks} found again, but the cameras adjusted on them explain matches held back no "
@@ -115,6 +101,7 @@ class OnPoints:
             "after": self.after.provenance(),
             "halves": None if self.halves is None else self.halves.provenance(),
             "unit": round(self.unit, 4),
+            "focuses": self.focuses,
             **({} if self.ends is None else {"ends": self.ends.provenance()}),
         }
 
@@ -127,6 +114,7 @@ def adjust_on_points(
     known_focal: float | None = None,
     on_step: Callable[[], None] = lambda: None,
     may_bend: bool = False,
+    may_focus: bool = False,
     times: Float[np.ndarray, " N"] | None = None,
 ) -> OnPoints:
     """Adjust the cameras of a dense solution on points that are found to a fraction of a pixel.
@@ -136,7 +124,7 @@ def adjust_on_points(
     each for itself. They are looked for where the flow leads and where the cameras point, and go through the same
     robust adjustment of poses, inverse depths and one focal as the flow did (see ``bundle.pose_solver``), and of bend
     and read-out where there are any; rows have poses of their own then. They show lenses too that bend less than
-    optical flow errs by.
+    optical flow errs by, and lenses that focus from frame to frame.
 
     Args:
         result: The dense solution, of a camera that moves.
@@ -146,6 +134,7 @@ def adjust_on_points(
         known_focal: Focal in pixels of the flow, which stays as it is.
         on_step: Called once for each frame and :data:`ROUNDS` + 2 times more, for progress bars.
         may_bend: Whether a bent lens is looked for where ``result`` has a straight one and no zoom.
+        may_focus: Whether focals that differ a little from frame to frame are looked for where ``result`` has one.
         times: When each frame was taken, in frame times of the video; None = one after the other.
 
     Returns:
@@ -205,13 +194,16 @@ def adjust_on_points(
         found = with_lens(tracks, samples, state, held_back, after, distance_after)
         if found is not None:
             (samples, state, after), taken = found, True
+    halves = halves_of(samples, state if taken else start) if enough else None
+    if may_focus and taken and halves is not None and known_focal is None and state.optics is None:
+        focused = with_focus(tracks, samples, state, held_back, distance_after)
+        if focused is not None:
+            samples, state, after, halves = focused
     adjusted = _as_result(result, start, state, samples, scale) if taken else result
     if ends is not None and ends.closed and adjusted.bend is None:
         moved = State(geo.invert_rigid(adjusted.c2w_cv), state.inverse_depth, adjusted.focal * scale)
         adjusted = _with_dense_depth(adjusted, moved, scale, flows, static_weight)
-    settings = (NOISE_MULTIPLE, SCALES[-1], SMOOTHNESS)
-    halves = compare_halves(samples, state if taken else start, *settings) if enough else None
-    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit, ends)
+    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit, ends, samples.focuses)
 
 
 def _solution(
@@ -287,48 +279,6 @@ def _with_dense_depth(
 def every_fifth(count: int, points: int) -> Bool[np.ndarray, "N K"]:
     """One point in :data:`HELD_BACK`, others in every frame."""
     return (np.arange(points)[None] + 2 * np.arange(count)[:, None]) % HELD_BACK == 0
-
-
-def adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales: tuple[float, ...] = SCALES) -> State:
-    """Poses, focal and inverse depths by the points that are used, under robust scales that fall."""
-    solver = Solver(samples, samples.weights * used)
-    for pixels in scales:
-        residual = solver.residuals(state)
-        noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / 1.1774
-        robust = Robust(np.maximum(NOISE_MULTIPLE * noise, pixels * samples.unit).astype(np.float32))
-        state, _, _ = solver.optimise(state, robust, Terms(smoothness=SMOOTHNESS), STEPS)
-    return state
-
-
-def with_lens(
-    tracks: Tracks,
-    samples: Samples,
-    state: State,
-    held_back: Bool[np.ndarray, "N K"],
-    straight: HeldBack,
-    distance: Float[np.ndarray, "E K"],
-) -> tuple[Samples, State, HeldBack] | None:
-    """The adjustment with a lens that bends, where matches held back come much closer by it.
-
-    Args:
-        tracks: The points.
-        samples: What is adjusted, of a straight lens.
-        state: Solution with that.
-        held_back: The points that judge.
-        straight: What they say of that solution.
-        distance: Of every match under it, as :func:`judge` gives them.
-
-    Returns:
-        Samples, solution and what the matches held back say; None where the lens is as good as straight.
-    """
-    bends = replace(samples, bends=True)
-    start = replace(state, optics=Optics.none(samples.num_frames))
-    bent = adjust(bends, start, ~held_back[samples.sources], (*SCALES, SCALES[-1]))
-    judged, distance_bent = judge(bends, bent, held_back, tracks.found)
-    worth, explained = BENT
-    if judged.median > (1.0 - worth) * straight.median or judged.share < explained:
-        return None
-    return (bends, bent, judged) if is_better(samples, distance, distance_bent) else None
 
 
 def _found_in_two(samples: Samples, found: Bool[np.ndarray, "E K"]) -> Bool[np.ndarray, "N K"]:

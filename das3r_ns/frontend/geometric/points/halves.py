@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,17 @@ class Halves:
     """Logarithm of the ratio of the focals, over all frames."""
     frames: Float[np.ndarray, " N"]
     """Distance of the centre of each frame, in the same shares, of the cut under which it is largest."""
+    zoom: dict[str, float] = field(default_factory=dict)
+    """Correlation of the focals that the frames have by either half; empty where all frames share one."""
 
     def provenance(self) -> dict[str, Any]:
         """For the record."""
+        zoom = {name: round(value, 4) for name, value in self.zoom.items()}
         return {
             "path": {name: round(value, 6) for name, value in self.path.items()},
             "focal": {name: round(value, 6) for name, value in self.focal.items()},
             "frames": [round(float(value), 6) for value in self.frames],
+            **({"zoom": zoom} if zoom else {}),
         }
 
 
@@ -60,15 +64,17 @@ def compare_halves(samples: Samples, state: State, noise_multiple: float, scale:
         smoothness: See ``Terms.smoothness``.
     """
     place = (samples.points - samples.centre) / samples.centre
-    path, focal, frames = {}, {}, np.zeros(samples.num_frames)
+    path, focal, zoom, frames = {}, {}, {}, np.zeros(samples.num_frames)
     for name, split in SPLITS.items():
         half = split(place)[samples.sources]
         one, other = (_adjusted(samples, state, used, noise_multiple, scale, smoothness) for used in (half, ~half))
         distance = path_distance(one.w2c, other.w2c)
         path[name] = float(np.sqrt((distance**2).mean()))
         focal[name] = float(np.log(one.focals / other.focals).mean())
+        if samples.zooms:
+            zoom[name] = _correlation(np.log(one.focals), np.log(other.focals))
         frames = np.maximum(frames, distance)
-    return Halves(path, focal, frames)
+    return Halves(path, focal, frames, zoom)
 
 
 def path_distance(w2c: Float[np.ndarray, "N 4 4"], other: Float[np.ndarray, "N 4 4"]) -> Float[np.ndarray, " N"]:
@@ -82,6 +88,11 @@ def path_distance(w2c: Float[np.ndarray, "N 4 4"], other: Float[np.ndarray, "N 4
         return np.full(len(w2c), np.inf)
     scale, rotation, translation = geo.umeyama_sim3(centres, target)
     return np.linalg.norm(scale * centres @ rotation.T + translation - target, axis=1) / length
+
+
+def _correlation(one: Float[np.ndarray, " N"], other: Float[np.ndarray, " N"]) -> float:
+    spread = float(one.std() * other.std())
+    return float(((one - one.mean()) * (other - other.mean())).mean()) / spread if spread > 0 else 0.0
 
 
 def _adjusted(

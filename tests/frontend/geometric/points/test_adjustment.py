@@ -78,6 +78,30 @@ def test_a_lens_that_bends_a_little_is_found(make_film: Callable[..., Any]) -> N
     assert adjust_on_points(start, film.room.flows, film.images, may_bend=True).result.bend is None
 
 
+def test_a_lens_that_focuses_anew_is_found(plain: Any) -> None:
+    """Pictures that grow and shrink by 0.2 %; where they do not, there is one focal."""
+    zoom = np.exp(0.002 * np.random.default_rng(8).normal(size=8))
+    height, width = plain.images.shape[1:3]
+
+    def picture(image: np.ndarray, zoom: float) -> np.ndarray:
+        shift = (1 - zoom) * (np.array([width, height]) - 1) / 2
+        matrix = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]]])
+        return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+    images = np.stack([picture(image, one) for image, one in zip(plain.images, zoom, strict=True)])
+    start = plain.solution(plain.shaken(0.004, 0.0005))
+    found = adjust_on_points(start, plain.room.flows, images, may_focus=True)
+    assert found.focuses and found.result.zoom is not None and "focuses" in found.message
+    np.testing.assert_allclose(found.result.zoom, zoom / np.exp(np.log(zoom).mean()), atol=1.5e-3)
+    assert found.halves is not None and set(found.halves.provenance()["zoom"]) == set(found.halves.path)
+    shared = adjust_on_points(start, plain.room.flows, images).result
+    error = plain.room.path_error(found.result.c2w_cv)
+    assert shared.zoom is None and error < 0.6 * plain.room.path_error(shared.c2w_cv)
+    settings = {"known_focal": plain.room.focal, "may_focus": True}
+    assert not adjust_on_points(start, plain.room.flows, images, **settings).focuses
+    assert not adjust_on_points(start, plain.room.flows, plain.images, may_focus=True).focuses
+
+
 @pytest.mark.parametrize("level", [0, 90], ids=["black", "grey"])
 def test_nothing_to_see_leaves_the_cameras_as_they_were(plain: Any, level: int) -> None:
     start = plain.solution(plain.shaken())
