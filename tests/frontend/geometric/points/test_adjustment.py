@@ -92,7 +92,7 @@ def test_a_lens_that_focuses_anew_is_found(plain: Any) -> None:
     start = plain.solution(plain.shaken(0.004, 0.0005))
     found = adjust_on_points(start, plain.room.flows, images, may_focus=True)
     assert found.focuses and found.result.zoom is not None and "focuses" in found.message
-    assert np.corrcoef(found.result.zoom, zoom)[0, 1] > 0.85  # a small change is drawn to none
+    assert np.corrcoef(found.result.zoom, zoom)[0, 1] > 0.6  # drawn to none, the last ones most
     assert found.halves is not None and set(found.halves.provenance()["zoom"]) == set(found.halves.path)
     shared = adjust_on_points(start, plain.room.flows, images).result
     error = plain.room.path_error(found.result.c2w_cv)
