@@ -161,8 +161,9 @@ def _estimate_at_once(film: Film, config: FrontEndConfig, progress: Progress) ->
             # What is left of a rolling shutter in level pictures would pass for a slight bend.
             straight = known.undistorted or known.intrinsics is not None or film.filmed is not None
             focal = cameras.get("known_focal")
-            may = {"may_bend": not straight, "may_focus": not film.part}
-            points = adjust_on_points(result, flows, film.large(), stays, focal, advance, **may)
+            points = adjust_on_points(
+                result, flows, film.large(), stays, focal, advance, may_bend=not straight, may_focus=not film.part
+            )
         progress.say(points.message)
         if points.result.bend is not None:
             return _of_pinhole(_lens_of(points.result, film), film, config, progress)

@@ -97,8 +97,8 @@ def test_a_lens_that_focuses_anew_is_found(plain: Any) -> None:
     shared = adjust_on_points(start, plain.room.flows, images).result
     error = plain.room.path_error(found.result.c2w_cv)
     assert shared.zoom is None and error < 0.6 * plain.room.path_error(shared.c2w_cv)
-    settings = {"known_focal": plain.room.focal, "may_focus": True}
-    assert not adjust_on_points(start, plain.room.flows, images, **settings).focuses
+    known = adjust_on_points(start, plain.room.flows, images, known_focal=plain.room.focal, may_focus=True)
+    assert not known.focuses
     assert not adjust_on_points(start, plain.room.flows, plain.images, may_focus=True).focuses
 
 
