@@ -368,8 +368,9 @@ class Das3rModel(SplatfactoModel):
         weight = given
         if self.training and config.refine_static_weight and self.step >= config.refine_static_weight_from:
             # Noise and outlines are as wide in a larger picture as in what the front end saw, and cover more pixels.
-            radius = round(2 * max(1.0, self.enlarged / self._get_downscale_factor()))
-            weight = static_weight_posterior(weight, rendered, target, window=2 * radius + 1)
+            pixel = max(1.0, self.enlarged / self._get_downscale_factor())
+            window = 2 * round(2 * pixel) + 1
+            weight = static_weight_posterior(weight, rendered, target, window, play=round(pixel))
         losses = {"main_loss": dynamics_aware_loss(rendered, target, weight, config.ssim_lambda)}
         if not self.training:
             return losses

@@ -97,6 +97,7 @@ def static_weight_posterior(
     rendered: Float[Tensor, "H W 3"],
     target: Float[Tensor, "H W 3"],
     window: int = 5,
+    play: int = 0,
 ) -> Float[Tensor, "H W 1"]:
     """Probability that a pixel shows the static scene, given the front end's word and the residual of the render.
 
@@ -116,13 +117,33 @@ def static_weight_posterior(
         rendered: the render, values in [0, 1].
         target: the frame, values in [0, 1].
         window: side of the smoothing box, odd, pixels.
+        play: pixels by which the render may be off. What lies within the colours that the frame shows so near counts
+            for nothing against a pixel; it only ever takes from r, never from b. Without it a render that is blurred or
+            beside the frame by less than a pixel, as it is while it is learnt and where cameras are doubtful, loses the
+            weight of its edges and fine texture, by which it would get better.
     """
     prior = static_weight.clamp(*PRIOR_RANGE)
-    residual = (rendered - target).abs().mean(dim=-1)[None, None]
-    residual = F.avg_pool2d(residual, window, stride=1, padding=window // 2, count_include_pad=False)[0, 0, :, :, None]
+    residual = _smoothed((rendered - target).abs(), window)
     scale = (_weighted_median(residual, prior) / math.log(2)).clamp(0.01, 1.0)
+    if play > 0:
+        residual = _smoothed(_outside(rendered, target, play), window)
     odds = prior / (1 - prior) * torch.exp(-residual / scale) / scale
     return odds / (1 + odds)
+
+
+def _smoothed(residual: Float[Tensor, "H W 3"], window: int) -> Float[Tensor, "H W 1"]:
+    """Mean over the channels and over a box."""
+    mean = residual.mean(dim=-1)[None, None]
+    return F.avg_pool2d(mean, window, stride=1, padding=window // 2, count_include_pad=False)[0, 0, :, :, None]
+
+
+def _outside(rendered: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], play: int) -> Float[Tensor, "H W 3"]:
+    """How far each colour lies outside of those that the frame has within ``play`` pixels."""
+    side, planes = 2 * play + 1, target.permute(2, 0, 1)[None]
+    darkest, brightest = (
+        sign * F.max_pool2d(sign * planes, side, stride=1, padding=play)[0].permute(1, 2, 0) for sign in (-1, 1)
+    )
+    return F.relu(rendered - brightest) + F.relu(darkest - rendered)
 
 
 def _weighted_median(values: Float[Tensor, "H W 1"], weight: Float[Tensor, "H W 1"]) -> Float[Tensor, ""]:

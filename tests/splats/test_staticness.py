@@ -90,6 +90,19 @@ def test_a_missed_mover_is_found(scene, prior):
     assert weight[:15].mean() > 0.95
 
 
+def test_with_play_fine_texture_beside_its_place_stays_and_a_missed_mover_goes():
+    frame = torch.full((60, 80, 3), 0.3)
+    frame[:15, 1::4] = frame[:15, 2::4] = 0.9
+    rendered = frame.roll(1, dims=1)
+    frame[40:55, 30:50] = 0.9
+    prior = torch.full((60, 80, 1), 0.98)
+    strict, allowed = (static_weight_posterior(prior, rendered, frame, play=play) for play in (0, 1))
+    assert strict[3:12, 5:-5].mean() < 0.1
+    assert allowed[3:12, 5:-5].mean() > 0.95
+    assert allowed[43:52, 33:47].mean() < 0.1
+    assert (allowed >= strict).all()
+
+
 def test_a_static_part_called_moving_comes_back(scene):
     rendered, target, _, mover = scene
     prior = torch.where(mover, 0.2, 0.98)
