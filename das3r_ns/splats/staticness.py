@@ -32,6 +32,7 @@ anew in every iteration and without a parameter or a memory, so there is nothing
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -139,11 +140,20 @@ def _smoothed(residual: Float[Tensor, "H W 3"], window: int) -> Float[Tensor, "H
 
 def _outside(rendered: Float[Tensor, "H W 3"], target: Float[Tensor, "H W 3"], play: int) -> Float[Tensor, "H W 3"]:
     """How far each colour lies outside of those that the frame has within ``play`` pixels."""
-    side, planes = 2 * play + 1, target.permute(2, 0, 1)[None]
-    darkest, brightest = (
-        sign * F.max_pool2d(sign * planes, side, stride=1, padding=play)[0].permute(1, 2, 0) for sign in (-1, 1)
-    )
-    return F.relu(rendered - brightest) + F.relu(darkest - rendered)
+    too_bright = rendered - _near_by(target, play, torch.maximum)
+    too_dark = _near_by(target, play, torch.minimum) - rendered
+    return torch.maximum(too_bright, too_dark).clamp_min_(0)
+
+
+def _near_by(picture: Float[Tensor, "H W 3"], play: int, extreme: Callable[..., Tensor]) -> Float[Tensor, "H W 3"]:
+    """Largest or smallest value of each channel within a square: row by row, which pooling of such planes is not."""
+    for dim in (0, 1):
+        source, picture, length = picture, picture.clone(), picture.shape[dim]
+        for step in range(1, min(play, length - 1) + 1):
+            for to, by in ((step, 0), (0, step)):
+                part = picture.narrow(dim, to, length - step)
+                extreme(part, source.narrow(dim, by, length - step), out=part)
+    return picture
 
 
 def _weighted_median(values: Float[Tensor, "H W 1"], weight: Float[Tensor, "H W 1"]) -> Float[Tensor, ""]:
