@@ -35,6 +35,13 @@ long ones hold the path together that short ones let drift; where they have noth
 ROUNDS = 2
 """How often the points are looked for and the cameras adjusted; better cameras find more of them."""
 
+WIDE = (12.0, 6.0, 3.0, 1.5, 0.75, 0.25)
+"""Robust scales, as SCALES, for where the halves of the picture disagree: a dense solution may be so wrong that what
+proves it so counts for nothing under narrow ones. Elsewhere they cost time and end no better."""
+
+DISAGREE = 0.003
+"""Distance of the cameras by either half, in shares of the path's length, from which that is tried."""
+
 HELD_BACK = 5
 """One in so many points is held back from the adjustment, to judge by."""
 
@@ -171,7 +178,7 @@ def adjust_on_points(
             (tracks, start, state), samples, result = other, seen, anew
             before, after, distance_after, taken = rival, then, distance_then, True
             number = _found_in_two(samples, tracks.found)
-    back, ends = None, None
+    pairs, back, ends = None, None, None
     if enough and result.bend is None:
         known = _as_result(result, start, state, samples, scale) if taken else result
         back = look_back(known, [levels[0] for levels in pyramids.levels], static_weight)
@@ -179,15 +186,15 @@ def adjust_on_points(
         loops = [(loop.first, loop.second) for loop in back.loops]
         ends = Ends(back.nearest, tuple(loops), back.left_out, back.gap)
         if loops:
-            pairs = both_ways([*strided_pairs(count, STRIDES), *loops])
-            other = _solution(back.closed, flows, pyramids, static_weight, known_focal, pairs=pairs)
+            with_loops = both_ways([*strided_pairs(count, STRIDES), *loops])
+            other = _solution(back.closed, flows, pyramids, static_weight, known_focal, pairs=with_loops)
             seen = other[0].samples(other[1], static_weight, known_focal)
             rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
             then, distance_then = judge(seen, other[2], held_back, other[0].found)
             closed = meets_better(seen, distance_rival, distance_then, loops)
             ends = ends.seen(seen, distance_then if closed else distance_rival, closed)
             if closed:
-                (tracks, start, state), samples, result = other, seen, back.closed
+                (tracks, start, state), samples, result, pairs = other, seen, back.closed, with_loops
                 before, after, distance_after, taken = rival, then, distance_then, True
                 number = _found_in_two(samples, tracks.found)
     if may_bend and enough and state.optics is None:
@@ -195,6 +202,16 @@ def adjust_on_points(
         if found is not None:
             (samples, state, after), taken = found, True
     halves = halves_of(samples, state if taken else start) if enough else None
+    if halves is not None and start.optics is None and state.optics is None and max(halves.path.values()) > DISAGREE:
+        other = _solution(result, flows, pyramids, static_weight, known_focal, pairs=pairs, scales=WIDE)
+        seen = other[0].samples(other[1], static_weight, known_focal)
+        rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
+        then, distance_then = judge(seen, other[2], held_back, other[0].found)
+        if is_better(seen, distance_rival, distance_then):
+            (tracks, start, state), samples = other, seen
+            after, distance_after, taken = then, distance_then, True
+            number = _found_in_two(samples, tracks.found)
+            halves = halves_of(samples, state)
     if may_focus and taken and halves is not None and known_focal is None and state.optics is None:
         focused = with_focus(tracks, samples, state, held_back, distance_after)
         if focused is not None:
@@ -215,6 +232,7 @@ def _solution(
     on_step: Callable[[], None] = lambda: None,
     pairs: list[Pair] | None = None,
     times: Float[np.ndarray, " N"] | None = None,
+    scales: tuple[float, ...] = SCALES,
 ) -> tuple[Tracks, State, State]:
     """Tracks of points looked for from a dense solution, that solution, and what the points make of it."""
     count = len(result.c2w_cv)
@@ -234,7 +252,7 @@ def _solution(
     state = start
     for _ in range(ROUNDS):
         samples = tracks.samples(start, static_weight, known_focal)
-        state = adjust(samples, state, ~held_back[samples.sources])
+        state = adjust(samples, state, ~held_back[samples.sources], scales)
         state, _ = settle_depth(samples, state, samples.weights * held_back[samples.sources])
         find_again(tracks, state, places)
         on_step()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.bundle.state import State
+from das3r_ns.frontend.geometric.points import adjustment, lens
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
 from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
@@ -63,12 +64,31 @@ def test_exact_cameras_are_left_alone_or_stay_exact(plain: Any) -> None:
     assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
 
 
+def test_where_halves_disagree_wider_scales_are_tried(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under narrow ones a dense solution that is wrong stays; and what does not explain the matches is not taken."""
+
+    def stuck(samples: Any, state: State, used: Any, scales: tuple[float, ...] = lens.SCALES) -> State:
+        return lens.adjust(samples, state, used, scales) if scales == adjustment.WIDE else state
+
+    monkeypatch.setattr(adjustment, "adjust", stuck)
+    start = plain.solution(plain.shaken())
+    monkeypatch.setattr(adjustment, "DISAGREE", np.inf)
+    assert not adjust_on_points(start, plain.room.flows, plain.images).taken
+    monkeypatch.setattr(adjustment, "DISAGREE", 0.0)
+    found = adjust_on_points(start, plain.room.flows, plain.images)
+    assert found.taken
+    assert plain.room.path_error(found.result.c2w_cv) < 2e-3 < plain.room.path_error(start.c2w_cv)
+    assert found.halves is not None and max(found.halves.path.values()) < 0.005
+    monkeypatch.setattr(adjustment, "adjust", lambda samples, state, used, scales=(): state)
+    assert not adjust_on_points(start, plain.room.flows, plain.images).taken
+
+
 def test_a_lens_that_bends_a_little_is_found(make_film: Callable[..., Any]) -> None:
     """Optical flow errs by more; and where the lens is straight, it stays so."""
     film = make_film(count=8, speed=0.12, turn=0.06, grain=0.3)
     focal, (height, width) = film.room.focal, film.images.shape[1:3]
-    lens = Lens.central((width, height), focal, -0.08, 0.0)
-    bent = np.stack([lens.distorted_picture(image, cv2.INTER_CUBIC) for image in film.images])
+    slight = Lens.central((width, height), focal, -0.08, 0.0)
+    bent = np.stack([slight.distorted_picture(image, cv2.INTER_CUBIC) for image in film.images])
     start = film.solution(film.shaken(0.004, 0.0005), focal=1.03 * focal)
     found = adjust_on_points(start, film.room.flows, bent, may_bend=True).result
     assert found.bend is not None
