@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
-from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.frontend.weighted_median import RAYLEIGH_MEDIAN, weighted_median
 from das3r_ns.scene import geometry as geo
 
 STEPS = 5
@@ -105,6 +105,6 @@ def _adjusted(
 ) -> State:
     solver = Solver(samples, samples.weights * used)
     residual = solver.residuals(state)
-    noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / 1.1774
+    noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / RAYLEIGH_MEDIAN
     robust = Robust(np.maximum(noise_multiple * noise, scale * samples.unit).astype(np.float32))
     return solver.optimise(state, robust, Terms(smoothness=smoothness), STEPS)[0]

@@ -14,7 +14,7 @@ from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.points.halves import Halves, compare_halves
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
 from das3r_ns.frontend.geometric.points.tracks import Tracks
-from das3r_ns.frontend.weighted_median import weighted_median
+from das3r_ns.frontend.weighted_median import RAYLEIGH_MEDIAN, weighted_median
 
 SCALES = (1.0, 0.5, 0.25)
 """Robust scales in pixels, in 1/427 of the longer side, one after the other: from what the dense solution errs by to
@@ -47,7 +47,7 @@ def adjust(samples: Samples, state: State, used: Bool[np.ndarray, "E K"], scales
     solver = Solver(samples, samples.weights * used)
     for pixels in scales:
         residual = solver.residuals(state)
-        noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / 1.1774
+        noise = weighted_median(np.abs(residual), solver.weights * (residual >= 0)) / RAYLEIGH_MEDIAN
         robust = Robust(np.maximum(NOISE_MULTIPLE * noise, pixels * samples.unit).astype(np.float32))
         state, _, _ = solver.optimise(state, robust, Terms(smoothness=SMOOTHNESS), STEPS)
     return state
