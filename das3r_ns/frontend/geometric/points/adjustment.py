@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,101 +152,134 @@ def adjust_on_points(
     pyramids = build_pyramids(frames, count, on_step)
     scale = max(pyramids.size) / max(result.width, result.height)
     known_focal = None if known_focal is None else known_focal * scale
-    tracks, start, state = _solution(result, flows, pyramids, static_weight, known_focal, on_step, times=times)
-    held_back = every_fifth(count, tracks.points.shape[1])
-    samples = tracks.samples(start, static_weight, known_focal)
-    before, distance_before = judge(samples, start, held_back, tracks.found)
-    after, distance_after = judge(samples, state, held_back, tracks.found)
+    solve = partial(
+        _solution, flows=flows, pyramids=pyramids, static_weight=static_weight, known_focal=known_focal, times=times
+    )
+    found = solve(result, on_step=on_step)
     on_step()
-    number = _found_in_two(samples, tracks.found)
+    held_back = found.held_back
+    number = _found_in_two(found.samples, found.tracks.found)
     enough = min((number & held_back).sum(), (number & ~held_back).sum()) >= MIN_TRACKS
-    taken = bool(enough and is_better(samples, distance_before, distance_after))
-    core = well_tied(after if taken else before) if enough else range(0)
-    if len(core) >= MIN_CORE and 0 < count - len(core) <= MOST and start.optics is None:
+    found = replace(found, taken=bool(enough and found.better()))
+    core = well_tied(found.judged) if enough else range(0)
+    if len(core) >= MIN_CORE and 0 < count - len(core) <= MOST and found.start.optics is None:
         placed = place_anew(
-            tracks,
-            state if taken else start,
-            sample_flows(flows, BundleAdjustmentConfig.fine_grid, static_weight),
-            core,
+            found.tracks, found.cameras, sample_flows(flows, BundleAdjustmentConfig.fine_grid, static_weight), core
         )
-        anew = _with_dense_depth(result, placed, scale, flows, static_weight)
-        other = _solution(anew, flows, pyramids, static_weight, known_focal)
-        seen = other[0].samples(other[1], static_weight, known_focal)
-        rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
-        then, distance_then = judge(seen, other[2], held_back, other[0].found)
+        other = solve(_with_dense_depth(result, placed, scale, flows, static_weight), rival=found.cameras)
         loose = [i for i in range(count) if i not in core]
-        if is_better(seen, distance_rival, distance_then, loose, EXPLAINED * seen.unit):
-            (tracks, start, state), samples, result = other, seen, anew
-            before, after, distance_after, taken = rival, then, distance_then, True
-            number = _found_in_two(samples, tracks.found)
+        found = other if other.better(loose, EXPLAINED * other.samples.unit) else found
     pairs, back, ends = None, None, None
     if enough and result.bend is None:
-        known = _as_result(result, start, state, samples, scale) if taken else result
+        known = _as_result(found, scale) if found.taken else found.dense
         back = look_back(known, [levels[0] for levels in pyramids.levels], static_weight)
     if back is not None:
         loops = [(loop.first, loop.second) for loop in back.loops]
         ends = Ends(back.nearest, tuple(loops), back.left_out, back.gap)
         if loops:
             with_loops = both_ways([*strided_pairs(count, STRIDES), *loops])
-            other = _solution(back.closed, flows, pyramids, static_weight, known_focal, pairs=with_loops)
-            seen = other[0].samples(other[1], static_weight, known_focal)
-            rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
-            then, distance_then = judge(seen, other[2], held_back, other[0].found)
-            closed = meets_better(seen, distance_rival, distance_then, loops)
-            ends = ends.seen(seen, distance_then if closed else distance_rival, closed)
+            other = solve(back.closed, rival=found.cameras, pairs=with_loops)
+            closed = meets_better(other.samples, other.distance_before, other.distance_after, loops)
+            ends = ends.seen(other.samples, other.distance_after if closed else other.distance_before, closed)
             if closed:
-                (tracks, start, state), samples, result, pairs = other, seen, back.closed, with_loops
-                before, after, distance_after, taken = rival, then, distance_then, True
-                number = _found_in_two(samples, tracks.found)
-    if may_bend and enough and state.optics is None:
-        found = with_lens(tracks, samples, state, held_back, after, distance_after)
-        if found is not None:
-            (samples, state, after), taken = found, True
-    halves = halves_of(samples, state if taken else start) if enough else None
-    if halves is not None and start.optics is None and state.optics is None and max(halves.path.values()) > DISAGREE:
-        other = _solution(result, flows, pyramids, static_weight, known_focal, pairs=pairs, scales=WIDE)
-        seen = other[0].samples(other[1], static_weight, known_focal)
-        rival, distance_rival = judge(seen, state if taken else start, held_back, other[0].found)
-        then, distance_then = judge(seen, other[2], held_back, other[0].found)
-        if is_better(seen, distance_rival, distance_then):
-            (tracks, start, state), samples = other, seen
-            after, distance_after, taken = then, distance_then, True
-            number = _found_in_two(samples, tracks.found)
-            halves = halves_of(samples, state)
-    if may_focus and taken and halves is not None and known_focal is None and state.optics is None:
-        focused = with_focus(tracks, samples, state, held_back, distance_after)
+                found, pairs = other, with_loops
+    if may_bend and enough and found.state.optics is None:
+        bent = with_lens(found.tracks, found.samples, found.state, held_back, found.after, found.distance_after)
+        if bent is not None:
+            samples, state, after = bent
+            found = replace(found, samples=samples, state=state, after=after, taken=True)
+    halves = halves_of(found.samples, found.cameras) if enough else None
+    if halves is not None and found.state.optics is None and max(halves.path.values()) > DISAGREE:
+        other = solve(found.dense, rival=found.cameras, pairs=pairs, scales=WIDE)
+        if other.better():
+            found, halves = replace(other, before=found.before), halves_of(other.samples, other.state)
+    if may_focus and found.taken and halves is not None and known_focal is None and found.state.optics is None:
+        focused = with_focus(found.tracks, found.samples, found.state, held_back, found.distance_after)
         if focused is not None:
             samples, state, after, halves = focused
-    adjusted = _as_result(result, start, state, samples, scale) if taken else result
+            found = replace(found, samples=samples, state=state, after=after)
+    adjusted = _as_result(found, scale) if found.taken else found.dense
     if ends is not None and ends.closed and adjusted.bend is None:
-        moved = State(geo.invert_rigid(adjusted.c2w_cv), state.inverse_depth, adjusted.focal * scale)
+        moved = State(geo.invert_rigid(adjusted.c2w_cv), found.state.inverse_depth, adjusted.focal * scale)
         adjusted = _with_dense_depth(adjusted, moved, scale, flows, static_weight)
-    return OnPoints(adjusted, taken, int(number.sum()), before, after, halves, samples.unit, ends, samples.focuses)
+    samples, tracks = found.samples, int(_found_in_two(found.samples, found.tracks.found).sum())
+    return OnPoints(
+        adjusted, found.taken, tracks, found.before, found.after, halves, samples.unit, ends, samples.focuses
+    )
+
+
+@dataclass(frozen=True)
+class _Solution:
+    """What points make of a dense solution, and what matches held back say of it and of what it has to beat."""
+
+    dense: BundleResult
+    """Where the points were looked for from."""
+    tracks: Tracks
+    samples: Samples
+    held_back: Bool[np.ndarray, "N K"]
+    start: State
+    """The dense solution, at these points."""
+    state: State
+    before: HeldBack
+    """Of the rival."""
+    after: HeldBack
+    distance_before: Float[np.ndarray, "E K"]
+    """Of every match under the rival, as :func:`judge` gives them."""
+    distance_after: Float[np.ndarray, "E K"]
+    taken: bool = True
+
+    @property
+    def cameras(self) -> State:
+        """Those to go on with."""
+        return self.state if self.taken else self.start
+
+    @property
+    def judged(self) -> HeldBack:
+        """What the matches held back say of them."""
+        return self.after if self.taken else self.before
+
+    def better(self, *of: Any) -> bool:
+        """Whether matches held back come closer than by the rival; ``of`` as of :func:`is_better`."""
+        return is_better(self.samples, self.distance_before, self.distance_after, *of)
 
 
 def _solution(
-    result: BundleResult,
+    dense: BundleResult,
+    *,
     flows: PairFlows,
     pyramids: Pyramids,
     static_weight: Float[np.ndarray, "N h w"] | None,
     known_focal: float | None,
-    on_step: Callable[[], None] = lambda: None,
+    times: Float[np.ndarray, " N"] | None,
+    rival: State | None = None,
     pairs: list[Pair] | None = None,
-    times: Float[np.ndarray, " N"] | None = None,
     scales: tuple[float, ...] = SCALES,
-) -> tuple[Tracks, State, State]:
-    """Tracks of points looked for from a dense solution, that solution, and what the points make of it."""
-    count = len(result.c2w_cv)
-    pairs = pairs or strided_pairs(count, STRIDES)
-    tracks = pick_points(pyramids, pairs, result.inverse_depth, static_weight, times)
-    scale = max(tracks.size) / max(result.width, result.height)
-    inverse_depth = np.stack([sample_map(result.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
+    on_step: Callable[[], None] = lambda: None,
+) -> _Solution:
+    """Points looked for from a dense solution, and the cameras by them.
+
+    Args:
+        dense: The dense solution.
+        flows: The flow that it was made from.
+        pyramids: The frames.
+        static_weight: Probability that each pixel is static; None = not known.
+        known_focal: Focal in pixels of the frames, which stays.
+        times: When each frame was taken; None = one after the other.
+        rival: What it is compared with; None = the dense solution.
+        pairs: Of frames in which points are looked for; None = those STRIDES apart.
+        scales: Robust scales.
+        on_step: Called ROUNDS + 1 times.
+    """
+    count = len(dense.c2w_cv)
+    tracks = pick_points(pyramids, pairs or strided_pairs(count, STRIDES), dense.inverse_depth, static_weight, times)
+    scale = max(tracks.size) / max(dense.width, dense.height)
+    inverse_depth = np.stack([sample_map(dense.inverse_depth[i], tracks.points[i], tracks.size) for i in range(count)])
     start = State(
-        geo.invert_rigid(result.c2w_cv), inverse_depth.astype(np.float64), result.focal * scale, optics=result.optics
+        geo.invert_rigid(dense.c2w_cv), inverse_depth.astype(np.float64), dense.focal * scale, optics=dense.optics
     )
     find_again(tracks, start, by_flow(tracks, flows))
     # Cameras that roll do not say where to look: which row shows a point is not known before it is found.
-    places = by_flow(tracks, flows) if result.readout is not None else None
+    places = by_flow(tracks, flows) if dense.readout is not None else None
     find_again(tracks, start, places)
     on_step()
     held_back = every_fifth(count, tracks.points.shape[1])
@@ -259,7 +293,10 @@ def _solution(
     samples = tracks.samples(start, static_weight, known_focal)
     # A lens and its focal make up for each other and come to rest late, under the scale of what is left by then.
     last = SCALES[-1:] * (2 if samples.bends else 1)
-    return tracks, start, adjust(samples, state, ~held_back[samples.sources], last)
+    state = adjust(samples, state, ~held_back[samples.sources], last)
+    before, distance_before = judge(samples, start if rival is None else rival, held_back, tracks.found)
+    after, distance_after = judge(samples, state, held_back, tracks.found)
+    return _Solution(dense, tracks, samples, held_back, start, state, before, after, distance_before, distance_after)
 
 
 def _with_dense_depth(
@@ -306,8 +343,14 @@ def _found_in_two(samples: Samples, found: Bool[np.ndarray, "E K"]) -> Bool[np.n
     return times >= 2
 
 
-def _as_result(result: BundleResult, start: State, state: State, samples: Samples, scale: float) -> BundleResult:
-    """The dense solution with these cameras, in its own world frame and unit."""
+def _as_result(found: _Solution, scale: float) -> BundleResult:
+    """The dense solution with the cameras by its points, in its own world frame and unit.
+
+    Args:
+        found: What points make of it.
+        scale: Pixels of the frames per pixel of the flow.
+    """
+    start, state, samples = found.start, found.state, found.samples
     w2c = state.w2c @ geo.invert_rigid(state.w2c[0])
     # Points that many frames show say how the units compare, each as much as it is worth.
     worth = np.zeros(start.inverse_depth.shape)
@@ -321,4 +364,4 @@ def _as_result(result: BundleResult, start: State, state: State, samples: Sample
     bend = optics.coefficients(state.focal, samples.centre) if samples.bends and optics is not None else None
     readout = optics.readout if samples.rolls and optics is not None else None
     c2w_cv = geo.invert_rigid(w2c)
-    return replace(result, c2w_cv=c2w_cv, focal=state.focal / scale, zoom=zoom, bend=bend, readout=readout)
+    return replace(found.dense, c2w_cv=c2w_cv, focal=state.focal / scale, zoom=zoom, bend=bend, readout=readout)

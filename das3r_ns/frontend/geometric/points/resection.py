@@ -83,7 +83,7 @@ def place_anew(tracks: Tracks, state: State, flow: Samples, core: range) -> Stat
     """Place the frames before and after a run of well tied ones, outwards.
 
     Args:
-        tracks: The points; what was found of the others is forgotten and looked for again.
+        tracks: The points. What was found of the other frames is looked for again, and nothing of that is kept here.
         state: Cameras, and inverse depths of the points. How the camera turns from frame to frame is believed.
         flow: Samples of the optical flow, by which new frames get their depth.
         core: The frames that stay, two at least.
@@ -92,6 +92,8 @@ def place_anew(tracks: Tracks, state: State, flow: Samples, core: range) -> Stat
         Cameras and inverse depths of all frames, in the unit of ``state``.
     """
     inside = np.isin(np.array(tracks.pairs), np.array(core)).all(axis=1)
+    mine = {name: getattr(tracks, name).copy() for name in ("slopes", "targets", "correlation")}
+    tracks = replace(tracks, **mine)  # whether what comes of it is taken is not known yet
     tracks.correlation[~inside] = -1.0
     turns = state.w2c[:, :3, :3].copy()
     frames = np.array(core)

@@ -37,8 +37,10 @@ def test_frames_half_a_step_off_are_brought_back(make_film: Callable[..., Any], 
     depth[wrong] = 1.0
     state = State(geo.invert_rigid(c2w), depth, good.focal)
     find_again(tracks, state)
+    seen = tracks.correlation.copy()
     placed = place_anew(tracks, state, sample_flows(film.room.flows, 40, None), core)
     assert (_off(geo.invert_rigid(placed.w2c), good.c2w_cv, core) < 0.05 * step).all()
+    np.testing.assert_array_equal(tracks.correlation, seen)  # where it is not taken, nothing has happened
 
 
 def test_the_longest_run_without_a_large_error_is_well_tied() -> None:
