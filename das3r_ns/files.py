@@ -9,6 +9,8 @@ import shutil
 import socket
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ from das3r_ns.errors import Das3rError
 
 ABANDONED = 24 * 3600.0
 """Age in seconds at which a temporary folder of another machine is taken for that of a killed process."""
+DAMAGED_ARRAYS = (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What reading a file of numpy's arrays raises where it is missing, cut off, damaged, or holds something else."""
 
 
 def check_output_directory(target: Path, marker: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from das3r_ns.data.training_data import read_image, settings_key
 from das3r_ns.errors import Das3rError
+from das3r_ns.files import DAMAGED_ARRAYS
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.points import SeedPoints, fused_points, per_pixel_points
@@ -83,5 +83,5 @@ def _read_points(path: Path) -> SeedPoints | None:
         # The file is opened here: numpy leaves it open where the archive is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return SeedPoints(**{name: stored[name] for name in stored.files})
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile):
+    except DAMAGED_ARRAYS:
         return None  # not there yet, or damaged: made again

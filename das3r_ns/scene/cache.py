@@ -20,7 +20,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.files import remove_abandoned, replace_directory, temporary_directory
+from das3r_ns.files import DAMAGED_ARRAYS, remove_abandoned, replace_directory, temporary_directory
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.fisheye import lens_from_json
 from das3r_ns.scene.shutter import Shutter
@@ -236,7 +235,7 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
         )
         width, height = scene["original_size"]
         entry = CacheEntry(directory, estimate, float(scene["fps"]), (int(width), int(height)))
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARRAYS as error:
         raise BadEntry(f"{type(error).__name__}: {error}") from error
     missing = [path.name for path in entry.image_paths if not path.is_file() or path.stat().st_size == 0]
     if missing:

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from scipy.spatial import KDTree
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.files import DAMAGED_ARRAYS
 from das3r_ns.pictures import write_png
 from das3r_ns.scene.geometry import invert_rigid, pixel_centres, transform_points, unproject
 from das3r_ns.video.image_folder import images_in
@@ -171,13 +172,13 @@ class _opened:
     def __enter__(self) -> Any:
         try:
             self.archive = np.load(self.file)
-        except (OSError, ValueError, EOFError) as error:
+        except DAMAGED_ARRAYS as error:
             raise self._unreadable(error) from error
         return self.archive
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.archive.close()
-        if isinstance(error, (OSError, ValueError, EOFError)):
+        if isinstance(error, DAMAGED_ARRAYS):
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: BaseException) -> Das3rError:

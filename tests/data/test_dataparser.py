@@ -274,10 +274,11 @@ def test_derived_files_are_made_once_per_setting(make_outputs) -> None:
     assert not list(mask.parents[2].glob(".*")), "temporary files are left"
 
 
-def test_damaged_points_are_made_again(make_outputs) -> None:
+@pytest.mark.parametrize("left", [0, 1000])
+def test_damaged_points_are_made_again(make_outputs, left: int) -> None:
     first = make_outputs()
     stored = next(first.mask_filenames[0].parents[2].glob("points-*.npz"))
-    stored.write_bytes(stored.read_bytes()[:1000])
+    stored.write_bytes(stored.read_bytes()[:left])
     torch.testing.assert_close(make_outputs().metadata["points3D_xyz"], first.metadata["points3D_xyz"])
 
 

@@ -97,10 +97,12 @@ def test_a_scene_that_is_not_whole_is_named(tmp_path: Path, config) -> None:
     (scene / "depths/depth_00001.png").unlink()
     with pytest.raises(Das3rError, match=r"has 4 pictures .* and 3 of their depth"):
         find_folders(config)
-    (scene / "anno.npz").write_bytes(b"PK nonsense")
     (scene / "rgbs/rgb_00001.jpg").unlink()
-    with pytest.raises(Das3rError, match=r"anno.npz cannot be read"):
-        find_folders(config)
+    whole = (scene / "anno.npz").read_bytes()
+    for damaged in (b"PK nonsense", whole[: len(whole) // 2]):
+        (scene / "anno.npz").write_bytes(damaged)
+        with pytest.raises(Das3rError, match=r"anno.npz cannot be read"):
+            find_folders(config)
     np.savez(scene / "anno.npz", trajs_2d=np.zeros(3))
     with pytest.raises(Das3rError, match="has no trajs_3d, intrinsics, extrinsics"):
         find_folders(config)

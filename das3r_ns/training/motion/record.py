@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.machine import commit
+from das3r_ns.files import DAMAGED_ARRAYS
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.geometric.case import Case
 from das3r_ns.frontend.geometric.decision import watched
@@ -30,7 +30,6 @@ VERSION = f"{FORMAT}.1"
 AS_DRAWN = Known(readout=0.0, undistorted=True)
 """What the front end is told of a clip. Looking for a rolling shutter and a lens that bends would double its cost; a
 drawn shutter is global, and a little bend is one of the faults to learn from."""
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Record:
             with np.load(file) as opened:
                 self.version, self.count = str(opened["version"]), int(opened["count"])
                 self.commit = str(opened["commit"])
-        except _DAMAGED as error:
+        except DAMAGED_ARRAYS as error:
             raise self._damaged(error) from error
         if self.version != VERSION:
             raise Das3rError(
@@ -77,7 +76,7 @@ class Record:
             with np.load(self.file) as opened:
                 maps, relative, truth = (opened[f"{part}{t:04d}"] for part in ("maps", "relative", "truth"))
                 return Sample(maps, relative, truth, opened["context"])
-        except _DAMAGED as error:
+        except DAMAGED_ARRAYS as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> Das3rError:
