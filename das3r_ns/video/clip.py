@@ -198,9 +198,11 @@ class Clip(ABC):
 
 
 def working_size(size: tuple[int, int], long_side: int) -> tuple[int, int]:
-    """Width and height with the longer side at ``long_side`` at most, both even (video codecs ask for it)."""
-    scale = min(1.0, long_side / max(size))
-    return 2 * round(size[0] * scale / 2), 2 * round(size[1] * scale / 2)
+    """Width and height with the longer side at ``long_side`` at most, both even (video codecs ask for it), and neither
+    larger than the video's."""
+    scale, most = min(1.0, long_side / max(size)), long_side // 2
+    width, height = (2 * min(round(side * scale / 2), side // 2, most) for side in size)
+    return width, height
 
 
 def shrink(image: UInt8[np.ndarray, "H W *c"], long_side: int) -> UInt8[np.ndarray, "h w *c"]:

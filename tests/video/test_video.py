@@ -124,10 +124,20 @@ def test_16_bit_colour_and_palettes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((1920, 1080), (512, 288)), ((1080, 1920), (288, 512)), ((854, 480), (512, 288)), ((401, 301), (400, 300))],
+    [
+        ((1920, 1080), (512, 288)),
+        ((1080, 1920), (288, 512)),
+        ((854, 480), (512, 288)),
+        ((401, 301), (400, 300)),
+        ((403, 303), (402, 302)),
+    ],
 )
 def test_working_size_is_even_and_never_larger_than_the_video(size: tuple[int, int], expected: tuple[int, int]) -> None:
     assert working_size(size, 512) == expected
+
+
+def test_working_size_keeps_within_an_odd_long_side() -> None:
+    assert working_size((1000, 500), 403) == (402, 202)
 
 
 def test_working_images_are_averaged_over_areas(tmp_path: Path) -> None:
