@@ -17,7 +17,8 @@ from das3r_ns.scene.geometry import transform_points, unproject
 from das3r_ns.trained.scene import TrainedScene
 
 Z = np.array([0.0, 0.0, 1.0])
-SCALE_BY = re.compile(r"(\d+):([\d.]+),([\d.]+)-(\d+):([\d.]+),([\d.]+)=([\d.]+)")
+_NUMBER = r"(\d+\.?\d*|\.\d+)"
+SCALE_BY = re.compile(rf"(\d+):{_NUMBER},{_NUMBER}-(\d+):{_NUMBER},{_NUMBER}={_NUMBER}")
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,7 @@ def test_the_height_of_the_camera_gives_metres(scene: TrainedScene) -> None:
     ("length", "says"),
     [
         ("0:1,1", "is no length"),
+        ("0:1.2.3,1-0:20,20=1", "is no length"),
         ("0:10,10-0:20,20=0", "nothing apart"),
         ("0:10,10-99:20,20=1", "of frame 99 does not exist"),
         ("0:10,10-0:2000,20=1", "does not exist"),
