@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Bool, UInt8
 
 from das3r_ns.demo.varied import write_clip
@@ -19,7 +18,7 @@ from das3r_ns.frontend.network.monst3r.preprocessing import frame_image, frame_m
 from das3r_ns.progress import Progress
 from das3r_ns.training import pointodyssey
 from das3r_ns.training.config import LEAST_SIDE, TrainingConfig
-from das3r_ns.video.image_folder import images_in, read_image
+from das3r_ns.video.image_folder import images_in, read_image, upright_size
 
 FRAMES, MASKS = "frames", "masks"
 RUN = 12
@@ -110,11 +109,7 @@ def network_size(picture: Path, long_side: int) -> tuple[int, int]:
     Raises:
         Das3rError: It cannot be read, or is too small.
     """
-    try:
-        with PIL.Image.open(picture) as opened:
-            width, height = opened.size
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise Das3rError(f"{picture} is not an image ({error}). Replace it, or take its clip out.") from error
+    width, height = upright_size(picture)
     if min(width, height) < LEAST_SIDE // 2 or max(width, height) < LEAST_SIDE:
         raise Das3rError(
             f"{picture} has {width} x {height} pixels: too small to learn outlines from. Take pictures of {LEAST_SIDE} "

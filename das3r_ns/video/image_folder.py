@@ -90,13 +90,7 @@ class ImageFolder(Clip):
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        try:
-            with PIL.Image.open(self.files[0]) as image:
-                width, height = image.size
-                transposed = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
-        except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-            raise _unreadable(self.files[0], error) from error
-        return (height, width) if transposed else (width, height)
+        return upright_size(self.files[0])
 
     @cached_property
     def content_hash(self) -> str:
@@ -159,6 +153,21 @@ class ImageFolder(Clip):
         with ThreadPoolExecutor(THREADS) as pool:
             for start in range(0, len(self.files), 2 * THREADS):
                 yield from pool.map(read, self.files[start : start + 2 * THREADS])
+
+
+def upright_size(file: Path) -> tuple[int, int]:
+    """Width and height of an image as :func:`read_image` gives it, without decoding it.
+
+    Raises:
+        Das3rError: It is no image.
+    """
+    try:
+        with PIL.Image.open(file) as image:
+            width, height = image.size
+            transposed = image.getexif().get(EXIF_ORIENTATION) in EXIF_TRANSPOSED
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise _unreadable(file, error) from error
+    return (height, width) if transposed else (width, height)
 
 
 def read_small(file: Path) -> Grey:

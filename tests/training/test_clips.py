@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from das3r_ns.demo.drawn import places
@@ -21,6 +22,20 @@ def test_frames_and_masks_go_together_at_the_size_of_the_network(config: Trainin
     for number in (0, 5):
         red = clips[0].image(number)[..., 0] > 200
         np.testing.assert_array_equal(red, clips[0].mask(number))
+
+
+def test_frames_that_are_to_be_shown_turned_are_upright(config: TrainingConfig, quiet) -> None:
+    """As a phone held upright writes them; the masks have no such mark."""
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    for frame in sorted((config.data[0] / "some/0/frames").iterdir()):
+        upright = PIL.Image.open(frame).transpose(PIL.Image.Transpose.ROTATE_270)
+        mask = frame.parents[1] / "masks" / frame.name
+        PIL.Image.open(mask).transpose(PIL.Image.Transpose.ROTATE_270).save(mask)
+        upright.transpose(PIL.Image.Transpose.ROTATE_90).save(frame, exif=exif)
+    clip = gather_clips(find_folders(config), config, quiet)[0]
+    assert clip.size == (48, 64)
+    np.testing.assert_array_equal(clip.image(2)[..., 0] > 200, clip.mask(2))
 
 
 def test_links_that_lead_back_are_no_end(config: TrainingConfig) -> None:
@@ -83,7 +98,7 @@ def spoil_all_but_one(folder: Path) -> None:
         (spoil_mask, r"2/masks lacks the masks of 1 of 6 frames, such as 00004.png"),
         (spoil_frames, r"1/frames holds 1 frames .* groups have 3"),
         (spoil_size, "30 x 20 pixels: too small"),
-        (spoil_file, "is not an image"),
+        (spoil_file, "0/frames/00000.png cannot be read as an image"),
         (spoil_all_but_one, "one clip only"),
     ],
 )
