@@ -146,15 +146,11 @@ class Das3rVideoDataParser(DataParser):
         from das3r_ns.frontend.run import load_or_estimate
         from das3r_ns.progress import Progress
 
+        self._check_numbers()
         if self.config.data == Path():
             raise Das3rError(
                 "No video was named. Add `--data VIDEO`, where VIDEO is a folder of frames or a video file (for the "
                 "current folder give its full path)."
-            )
-        if isinstance(self.config.train_size, int) and self.config.train_size < MIN_LONG_SIDE:
-            raise Das3rError(
-                f"A long side of {self.config.train_size} pixels is too small for training images (train-size): take "
-                f"{MIN_LONG_SIDE} at least, or 'working', 'original' or 'auto'."
             )
         if self.config.eval_split != "none":  # a video too short for it is refused before the front end runs
             clip = find_frames(self.config.data, self.config.front_end, Progress())
@@ -167,6 +163,26 @@ class Das3rVideoDataParser(DataParser):
             name = prepared.estimate.provenance.get("front_end", "auto")
             self.config.front_end = dataclasses.replace(self.config.front_end, front_end=name)
         return prepared
+
+    def _check_numbers(self) -> None:
+        """Raise a :class:`Das3rError` where one makes no sense."""
+        from das3r_ns.data.seed_points import LEAST_POINTS
+
+        config = self.config
+        if isinstance(config.train_size, int) and config.train_size < MIN_LONG_SIDE:
+            raise Das3rError(
+                f"A long side of {config.train_size} pixels is too small for training images (train-size): take "
+                f"{MIN_LONG_SIDE} at least, or 'working', 'original' or 'auto'."
+            )
+        if config.max_points < LEAST_POINTS:
+            raise Das3rError(
+                f"{config.max_points} seed points are too few for a scene (max-points): take {LEAST_POINTS} at least, "
+                "better the usual 1,000,000, of which only as many are used as there are to see."
+            )
+        if config.mask_dilation < 0:
+            raise Das3rError(
+                f"What moves cannot be grown by {config.mask_dilation} pixels (mask-dilation): take 0 or more."
+            )
 
     @cached_property
     def _fingerprint(self) -> str:

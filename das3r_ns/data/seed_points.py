@@ -19,6 +19,9 @@ from das3r_ns.scene.points import SeedPoints, fused_points, per_pixel_points
 if TYPE_CHECKING:
     import torch
 
+LEAST_POINTS = 100
+"""Fewer are no scene."""
+
 
 @dataclass(frozen=True)
 class SeedSettings:
@@ -64,7 +67,7 @@ def seed_points(
         points = per_pixel_points(estimate, images, frames, settings.max_points)
     else:
         points = fused_points(estimate, images, frames, settings.max_points, settings.keep_dynamic, device)
-    if len(points.xyz) < 100:
+    if len(points.xyz) < LEAST_POINTS:
         raise Das3rError(
             f"Almost every pixel of the {len(frames)} training frames was taken for something that moves, so there is "
             "no static scene to build. Look at the masks with `das3r masks`, and use a video in which the surroundings "

@@ -104,7 +104,8 @@ def fused_points(
     cell = max(finest, COARSE * finest * float(np.sqrt(filled)))
     while True:
         cloud, done = fuse(cell)
-        if done == len(passes):
+        # One point of every frame is the least: where that is too much, later frames give none.
+        if done == len(passes) or cell >= max(estimate.height, estimate.width):
             return _as_seeds(*cloud.arrays(), drop_contradicted=not keep_dynamic)
         cell *= float(np.clip(np.sqrt(len(passes) / (done + 1)), 1.05, 1.3))
 

@@ -162,8 +162,20 @@ def test_a_long_side_stands_between_the_front_end_and_the_video(make_outputs) ->
     assert (int(outputs.cameras.width[0]), int(outputs.cameras.height[0])) == (240, 136)
     assert cv2.imread(str(outputs.image_filenames[3])).shape == (136, 240, 3)
     assert outputs.metadata["enlarged"] == 1.5
-    with pytest.raises(Das3rError, match="A long side of 10 pixels is too small for training images"):
-        make_outputs(train_size=10)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train_size": 10}, "A long side of 10 pixels is too small for training images"),
+        ({"max_points": 0}, r"0 seed points are too few for a scene \(max-points\)"),
+        ({"mask_dilation": -1}, r"cannot be grown by -1 pixels \(mask-dilation\)"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_named(make_outputs, settings: dict[str, int], says: str) -> None:
+    with pytest.raises(Das3rError, match=says):
+        make_outputs(**settings)
+    assert not make_outputs.asked
 
 
 def test_larger_weights_have_their_edges_where_the_picture_has_them() -> None:

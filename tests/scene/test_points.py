@@ -55,6 +55,13 @@ def test_a_budget_is_kept_used_and_covers_every_frame(demo_video, budget: int) -
         assert np.percentile(gap, 99) < 4 * spacing
 
 
+def test_a_budget_of_less_than_a_point_a_frame_is_kept(demo_video) -> None:
+    far_apart = demo_video.estimate.c2w_cv.copy()
+    far_apart[:, 0, 3] = 100.0 * np.arange(12)  # no frame sees the points of another
+    estimate = dataclasses.replace(demo_video.estimate, c2w_cv=far_apart)
+    assert len(fused_points(estimate, demo_video.images, ALL, 5).xyz) == 5
+
+
 def test_colours_and_staticness_are_those_of_the_frames(demo_video, fused: SeedPoints) -> None:
     index, xy, z = in_picture(fused, demo_video.estimate, 5)
     row, column = xy[:, 1].astype(int), xy[:, 0].astype(int)
