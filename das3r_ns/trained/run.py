@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,28 +22,35 @@ from das3r_ns.splats.trainer import KEPT
 def open_run(config_path: Path) -> Pipeline:
     """Pipeline of a run with its latest checkpoint, ready to render.
 
+    The run may lie elsewhere than where it was trained, under any name: what lies beside the ``config.yml`` is taken,
+    and only where nothing does what lies where it was trained.
+
     Args:
         config_path: The ``config.yml`` that ``ns-train`` wrote.
 
-    The run may lie elsewhere than where it was trained, or its output folder be relative to another one: what lies
-    beside the ``config.yml`` is taken then.
-
     Raises:
-        Das3rError: There is no such file, it is no configuration, or its run has no checkpoint yet.
+        Das3rError: There is no such file, it is no configuration, or its run has no checkpoint yet or a damaged one.
     """
     if not config_path.is_file():
         raise Das3rError(f"{config_path} is not a file. Name the config.yml of a run that ns-train finished.")
 
     def locate(config: TrainerConfig) -> TrainerConfig:
-        if not config.get_checkpoint_dir().is_dir():
-            config.output_dir = config_path.resolve().parents[3]
-            parser = getattr(config.pipeline.datamanager, "dataparser", None)
-            if parser is not None and hasattr(parser, "kept") and not parser.kept.is_dir():
-                parser.kept = config.get_base_dir() / KEPT
-        if not any(config.get_checkpoint_dir().glob("step-*.ckpt")):
+        run = config_path.resolve().parent
+        if (run / config.relative_model_dir).is_dir():
+            config.relative_model_dir = run / config.relative_model_dir  # being absolute, wherever the run was trained
+        parser = getattr(config.pipeline.datamanager, "dataparser", None)
+        if hasattr(parser, "kept") and (run / KEPT).is_dir():
+            parser.kept = run / KEPT  # pyright: ignore[reportOptionalMemberAccess]
+        checkpoints = sorted(config.get_checkpoint_dir().glob("step-*.ckpt"))
+        if not checkpoints:
             raise Das3rError(
                 f"The run of {config_path} has no checkpoint in {config.get_checkpoint_dir()}. It ended before it "
-                "saved one: train again."
+                "saved one: train again. If it was moved, move its whole folder."
+            )
+        if not zipfile.is_zipfile(checkpoints[-1]):  # as which torch writes them
+            raise Das3rError(
+                f"The checkpoint {checkpoints[-1]} is damaged or cut off. Copy it anew, or delete it where an earlier "
+                "one lies beside it; else train again."
             )
         return config
 

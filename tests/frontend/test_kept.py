@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from das3r_ns.errors import Das3rError
@@ -45,6 +46,29 @@ def test_a_run_opens_without_the_video(
     shutil.move(trainer.config.output_dir, moved)
     scene = TrainedScene(open_run(moved / run.relative_to(trainer.config.output_dir) / "config.yml"))
     np.testing.assert_allclose(scene.render(3, scene.working_size)["rgb"], picture, atol=1e-6)
+
+
+def test_a_run_opens_from_any_folder_and_a_copy_is_the_copy(make_trainer, tmp_path: Path) -> None:
+    trainer = make_trainer(steps=1)
+    trainer.save_checkpoint(0)
+    run, copy = trainer.config.get_base_dir(), tmp_path / "my run"
+    shutil.copytree(run, copy)
+    with torch.no_grad():  # the training goes on where it was
+        trainer.pipeline.model.gauss_params["means"] += 1.0
+    trainer.save_checkpoint(0)
+    opened = [TrainedScene(open_run(folder / "config.yml")) for folder in (run, copy)]
+    moved = [scene.model.means.mean().item() for scene in opened]
+    assert moved[0] == pytest.approx(moved[1] + 1.0, abs=1e-4)
+    assert [scene.parser.config.kept for scene in opened] == [run / "scene", copy / "scene"]
+    shutil.rmtree(run)
+    assert TrainedScene(open_run(copy / "config.yml")).model.means.mean().item() == moved[1]
+    (checkpoint,) = (copy / "nerfstudio_models").iterdir()
+    checkpoint.write_bytes(checkpoint.read_bytes()[:10_000])
+    with pytest.raises(Das3rError, match=r"step-000000000\.ckpt is damaged or cut off"):
+        open_run(copy / "config.yml")
+    checkpoint.unlink()
+    with pytest.raises(Das3rError, match=r"has no checkpoint in .*my run/nerfstudio_models"):
+        open_run(copy / "config.yml")
 
 
 def test_what_is_damaged_is_not_opened(tmp_path: Path) -> None:
