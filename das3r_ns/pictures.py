@@ -71,6 +71,23 @@ def write_exr(path: Path, channels: Mapping[str, Float[np.ndarray, "H W"]], half
         file.write(str(path))
 
 
+def read_picture(path: Path, flag: int = cv2.IMREAD_COLOR) -> np.ndarray | None:
+    """A picture as OpenCV has it, BGR or grey; None where it is missing or damaged.
+
+    By Python, for OpenCV's own reader, and its writer, crash the program at a name that is not UTF-8, as old disks have
+    them.
+
+    Args:
+        path: The file.
+        flag: OpenCV's, of what to read it as.
+    """
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError:
+        return None
+    return cv2.imdecode(content, flag) if len(content) else None
+
+
 def write_png(path: Path, picture: UInt8[np.ndarray, "H W *channels"] | np.ndarray) -> None:
     """Write a picture: grey, or BGR or BGRA as OpenCV has it."""
     # imwrite would report a full disk by its return value only, without the reason.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 
 from das3r_ns import pictures
 from das3r_ns.errors import Das3rError
-from das3r_ns.pictures import check_image_format, linear, write_exr, write_picture
+from das3r_ns.pictures import check_image_format, linear, read_picture, write_exr, write_picture, write_png
 
 exr = pytest.mark.skipif(importlib.util.find_spec("OpenEXR") is None, reason="OpenEXR is not installed")
 
@@ -53,6 +54,25 @@ def test_a_png_has_the_levels_themselves(tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
     write_picture(tmp_path / "a", picture, "png")
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], picture)
+
+
+def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
+    """OpenCV's own reader crashes at them."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    write_png(path, picture)
+    found = read_picture(path)
+    assert found is not None
+    np.testing.assert_array_equal(found, picture)
+    grey = read_picture(path, cv2.IMREAD_GRAYSCALE)
+    assert grey is not None and grey.shape == (4, 5)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a picture"])
+def test_what_is_no_picture_is_none(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    assert read_picture(tmp_path / "a.png") is None
 
 
 def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

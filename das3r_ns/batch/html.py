@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import cv2
-
 from das3r_ns.batch.config import STEPS
 from das3r_ns.batch.pictures import AFTER, BEFORE, MASK
 from das3r_ns.page import figure, html_page
+from das3r_ns.pictures import read_picture
 from das3r_ns.slider import SLIDER_STYLE, slider
 
 SHOWN = 300
@@ -118,7 +117,7 @@ def _video(name: str, video: Mapping[str, Any], output: Path) -> str:
 
 
 def _slider(before: Path, after: Path) -> str:
-    first, second = cv2.imread(str(before)), cv2.imread(str(after))
+    first, second = read_picture(before), read_picture(after)
     if first is None or second is None:
         return ""
     return slider(first[..., ::-1], second[..., ::-1], "before | after: drag the border")

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from rich.console import Console
 
+from das3r_ns.pictures import read_picture
 from das3r_ns.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def draw_pictures(step: Step) -> None:
     if step.name == "masks" and (step.target / "das3r.json").is_file():
         names = json.loads((step.target / "das3r.json").read_text(encoding="utf-8"))["frame_names"]
         frame = _frame(step, names[len(names) // 2])
-        mask = cv2.imread(str(step.target / "masks" / f"{len(names) // 2:05d}.png"), cv2.IMREAD_GRAYSCALE)
+        mask = read_picture(step.target / "masks" / f"{len(names) // 2:05d}.png", cv2.IMREAD_GRAYSCALE)
         if frame is None or mask is None:
             return
         _write(pictures / BEFORE, frame)
@@ -39,7 +40,7 @@ def draw_pictures(step: Step) -> None:
         _write(pictures / MASK, tinted.astype(np.uint8))
     if step.name == "clean-plate" and (step.target / "clean-plate.json").is_file():
         names = json.loads((step.target / "clean-plate.json").read_text(encoding="utf-8"))["frame_names"]
-        plate = cv2.imread(str(step.target / "frames" / f"{len(names) // 2:05d}.png"))
+        plate = read_picture(step.target / "frames" / f"{len(names) // 2:05d}.png")
         # Not always that of the masks: the plates repeat what the video does.
         frame = _frame(step, names[len(names) // 2])
         if plate is not None and frame is not None:

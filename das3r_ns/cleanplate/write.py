@@ -21,10 +21,10 @@ from das3r_ns.cleanplate.holes import ever_seen
 from das3r_ns.cleanplate.page import PAGE, frames_shown, write_page
 from das3r_ns.files import check_output_directory, replace_directory
 from das3r_ns.frontend.prepared import PreparedScene
-from das3r_ns.frontend.report.write import read_png, write_video
+from das3r_ns.frontend.report.write import write_video
 from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
-from das3r_ns.scene.cache import writing
+from das3r_ns.scene.cache import read_frame, writing
 from das3r_ns.scene.static_weight import MASK_THRESHOLD
 from das3r_ns.trained.scene import TrainedScene
 from das3r_ns.workers import workers
@@ -85,7 +85,7 @@ class StaticViews:
         depth, shown = [], []
         for number, path in enumerate(scene.video.image_paths):
             outputs = scene.render_at_working_size(number)
-            frame = read_png(path).astype(np.float32) / 255
+            frame = read_frame(path).astype(np.float32) / 255
             replaced = _replaced(scene, scene.static_weight(number, size), outputs, frame)
             depth.append(outputs["depth"][..., 0])
             shown.append(~replaced & (outputs["accumulation"][..., 0] >= OPAQUE))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from das3r_ns.data.training_data import read_image, settings_key
+from das3r_ns.data.training_data import settings_key
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import DAMAGED_ARRAYS
 from das3r_ns.scene import cache
@@ -62,7 +62,7 @@ def seed_points(
     stored = _read_points(path)
     if stored is not None:
         return stored
-    images = np.stack([read_image(filename) for filename in image_filenames])
+    images = np.stack([cache.read_frame(filename) for filename in image_filenames])
     if settings.seeds == "paper":
         points = per_pixel_points(estimate, images, frames, settings.max_points)
     else:

@@ -15,9 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
-from das3r_ns.errors import Das3rError
 from das3r_ns.files import replace_directory
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
@@ -79,7 +77,7 @@ def static_files(
             (temporary / "masks").mkdir()
 
             def write(index: int) -> None:
-                picture = read_image(image_filenames[index]) if enlarged else None
+                picture = cache.read_frame(image_filenames[index]) if enlarged else None
                 weight = static_weight(estimate.not_static[index], dilation, size, picture)
                 mask = np.where(weight >= MASK_THRESHOLD, 255, 0).astype(np.uint8)
                 _write_png(temporary / "weights" / f"{index:05d}.png", np.rint(weight * 65535).astype(np.uint16))
@@ -90,18 +88,6 @@ def static_files(
             replace_directory(temporary, folder)
     names = [f"{index:05d}.png" for index in range(estimate.num_frames)]
     return StaticFiles(weights=[folder / "weights" / n for n in names], masks=[folder / "masks" / n for n in names])
-
-
-def read_image(filename: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A frame of the cache, RGB.
-
-    Raises:
-        Das3rError: It is damaged.
-    """
-    image = cv2.imread(str(filename), cv2.IMREAD_COLOR)
-    if image is None:
-        raise Das3rError(f"The cached frame {filename} cannot be read. Delete its folder and start again.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def settings_key(*parts: object) -> str:

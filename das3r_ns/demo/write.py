@@ -17,6 +17,7 @@ from das3r_ns.demo.room import Movers, build_room, camera_path
 from das3r_ns.demo.world import SUPERSAMPLING, Box, Ellipsoid, Rays, cast_boxes, cast_ellipsoids
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import check_output_directory, replace_directory, temporary_directory
+from das3r_ns.pictures import write_png
 from das3r_ns.scene.observed import grown, observed_count
 from das3r_ns.workers import workers
 
@@ -176,6 +177,4 @@ def write_cameras(directory: Path, poses: Float[np.ndarray, "N 4 4"], focal: flo
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write a picture, RGB or grey of 8 bits; raises an OSError where that fails."""
-    encoded = picture[..., ::-1] if picture.ndim == 3 else picture
-    if not cv2.imwrite(str(path), encoded):
-        raise OSError(f"{path.name} could not be written")
+    write_png(path, picture[..., ::-1] if picture.ndim == 3 else picture)

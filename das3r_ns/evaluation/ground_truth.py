@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.pictures import read_picture
 
 
 class GroundTruth:
@@ -142,7 +143,7 @@ class GroundTruth:
 
     @staticmethod
     def _read(path: Path, flag: int) -> np.ndarray:
-        picture = cv2.imread(str(path), flag)
+        picture = read_picture(path, flag)
         if picture is None:
             raise Das3rError(f"{path} is not a picture that can be read.")
         return picture

@@ -17,6 +17,7 @@ from jaxtyping import UInt8
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import link_files, replace_directory, temporary_directory
+from das3r_ns.pictures import write_png
 from das3r_ns.scene.observed import grown, observed_count
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def with_observed(truth: GroundTruth, folder: Path, iterations: int = ITERATIONS
             for path, count in zip(truth.frame_paths, counts, strict=True):
                 # A point lies in the whole of the pixel it was found in.
                 picture = cv2.resize(count, truth.size, interpolation=cv2.INTER_NEAREST)
-                if not cv2.imwrite(str(temporary / f"{path.stem}.png"), picture):
-                    raise Das3rError(f"{pictures} cannot be written.")
+                try:
+                    write_png(temporary / f"{path.stem}.png", picture)
+                except OSError as error:
+                    raise Das3rError(f"{pictures} cannot be written ({error}).") from error
             replace_directory(temporary, pictures)
     return truth.completed("observed", pictures)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.spatial.transform import Rotation
@@ -16,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from das3r_ns.errors import Das3rError
 from das3r_ns.evaluation.ground_truth import GroundTruth
 from das3r_ns.evaluation.protocols import Layout
+from das3r_ns.pictures import read_picture
 from das3r_ns.scene.geometry import invert_rigid
 from das3r_ns.video.image_folder import IMAGE_SUFFIXES, natural_key
 
@@ -156,7 +156,7 @@ def _labels(path: Path) -> np.ndarray:
     """A label picture: the largest channel, so that every colour of a palette counts."""
     if not path.is_file():
         raise Das3rError(f"{path} does not exist.")
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    picture = read_picture(path)
     if picture is None:
         raise Das3rError(f"{path} is not a picture that can be read.")
     return picture.max(axis=-1)

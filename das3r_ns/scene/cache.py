@@ -33,6 +33,7 @@ from jaxtyping import UInt8
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import DAMAGED_ARRAYS, remove_abandoned, replace_directory, temporary_directory
+from das3r_ns.pictures import read_picture
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.fisheye import lens_from_json
 from das3r_ns.scene.shutter import Shutter
@@ -246,6 +247,18 @@ def load_entry(directory: Path, key: str) -> CacheEntry:
 def frame_paths(folder: Path, count: int) -> list[Path]:
     """Names of the frames in a folder of an entry."""
     return [folder / f"{number:05d}.png" for number in range(count)]
+
+
+def read_frame(path: Path) -> UInt8[np.ndarray, "H W 3"]:
+    """A frame of an entry, RGB.
+
+    Raises:
+        Das3rError: It is missing or damaged.
+    """
+    frame = read_picture(path)
+    if frame is None:
+        raise Das3rError(f"The cached frame {path} cannot be read. Delete its folder and start again.")
+    return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
 
 
 def write_frames(folder: Path, images: Iterable[UInt8[np.ndarray, "H W 3"]]) -> None:

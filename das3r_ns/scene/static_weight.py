@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.pictures import read_picture
 
 MASK_THRESHOLD = 0.5
 """A pixel whose static weight is at least this is static in the binary mask."""
@@ -93,7 +94,7 @@ def read_static_weight(filename: Path, size: tuple[int, int] | None = None) -> F
     Raises:
         Das3rError: The file is missing or no 16-bit grey picture.
     """
-    stored = cv2.imread(str(filename), cv2.IMREAD_UNCHANGED)
+    stored = read_picture(filename, cv2.IMREAD_UNCHANGED)
     if stored is None or stored.dtype != np.uint16 or stored.ndim != 2:
         raise Das3rError(
             f"The static weight {filename} is missing or damaged. Delete its folder, it is made again then."

@@ -24,10 +24,10 @@ from das3r_ns.frontend.geometric.motion.look_behind import mean_around
 from das3r_ns.frontend.known.knowledge import static_weight
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.frontend.prepared import PreparedScene
-from das3r_ns.frontend.report.write import read_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.binary_masks import MOVES
+from das3r_ns.scene.cache import read_frame
 from das3r_ns.trained.scene import TrainedScene
 from das3r_ns.workers import workers
 
@@ -85,7 +85,7 @@ def look_by_scene(scene: TrainedScene, progress: Progress) -> PreparedScene:
         progress: Where to report.
     """
     estimate, count = scene.video.estimate, scene.num_frames
-    images = np.stack([read_png(path) for path in scene.video.image_paths])
+    images = np.stack([read_frame(path) for path in scene.video.image_paths])
     with progress.stage("Rendering the scene", count) as advance:
         views = views_of(scene, images, advance)
     with progress.stage("Third look", 2 * count) as advance:

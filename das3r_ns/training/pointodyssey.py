@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.files import DAMAGED_ARRAYS
-from das3r_ns.pictures import write_png
+from das3r_ns.pictures import read_picture, write_png
 from das3r_ns.scene.geometry import invert_rigid, pixel_centres, transform_points, unproject
 from das3r_ns.video.image_folder import images_in
 from das3r_ns.workers import workers
@@ -102,7 +102,7 @@ def write_masks(
 
     def make(item: tuple[int, Path]) -> None:
         number, file = item
-        depth = cv2.imread(str(depths[number]), cv2.IMREAD_UNCHANGED)
+        depth = read_picture(depths[number], cv2.IMREAD_UNCHANGED)
         if depth is None or depth.dtype != np.uint16 or depth.ndim != 2:
             raise Das3rError(f"{depths[number]} is no depth of PointOdyssey (grey, 16 bits). Get it anew.")
         there = valid[number]

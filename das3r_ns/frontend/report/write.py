@@ -21,6 +21,7 @@ from das3r_ns.frontend.report.trajectory_plot import draw_trajectory
 from das3r_ns.pictures import ImageFormat, check_image_format, write_exr, write_picture, write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene.binary_masks import MaskSettings
+from das3r_ns.scene.cache import read_frame
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.points import fused_points
@@ -139,7 +140,7 @@ def _overlays(
 ) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
     for path, probability in zip(scene.image_paths, scene.estimate.dynamic_probability, strict=True):
         mask = settings.mask(_at_video_size(probability, scene))
-        yield overlay(read_png(path), probability, mask, fixed=scene.estimate.fixed)
+        yield overlay(read_frame(path), probability, mask, fixed=scene.estimate.fixed)
         advance()
 
 
@@ -152,7 +153,7 @@ def _contact_sheet(scene: PreparedScene, settings: MaskSettings, share: float) -
     def cell(number: int) -> Cell:
         probability = scene.estimate.dynamic_probability[number]
         mask = settings.mask(_at_video_size(probability, scene))
-        return Cell(read_png(scene.image_paths[number]), probability, mask, scene.estimate.fixed)
+        return Cell(read_frame(scene.image_paths[number]), probability, mask, scene.estimate.fixed)
 
     moves = f"{100 * share:.1f} % of it moves" if share > 0 else "nothing moves"
     grown = f", grown by {settings.dilation} pixels of the video" if settings.dilation else ""
@@ -237,7 +238,7 @@ def _write_cameras(scene: PreparedScene, directory: Path) -> None:
 
 def write_points(scene: PreparedScene, path: Path) -> None:
     """Write the static scene as coloured points, binary PLY, world frame of the estimate."""
-    images = np.stack([read_png(image) for image in scene.image_paths])
+    images = np.stack([read_frame(image) for image in scene.image_paths])
     points = fused_points(scene.estimate, images, range(scene.estimate.num_frames), MAX_POINTS)
     write_point_cloud(path, points.xyz, points.rgb)
 
@@ -262,15 +263,3 @@ def write_point_cloud(path: Path, xyz: Float[np.ndarray, "M 3"], rgb: UInt8[np.n
     with path.open("wb") as file:
         file.write("\n".join(header).encode())
         file.write(vertices.tobytes())
-
-
-def read_png(path: Path) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture of the cache, RGB.
-
-    Raises:
-        Das3rError: It cannot be read.
-    """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise Das3rError(f"The cached frame {path} cannot be read. Delete its folder and start again.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
