@@ -33,4 +33,5 @@ def write_page(
     """
     figures = [slider(frame, plate, name, "frame and clean plate") for name, frame, plate in shown]
     note = "Left of the border the frame, right of it the clean plate. Move it by mouse, finger or arrow keys."
-    path.write_text(page(f"{title}: before and after", note, figures), encoding="utf-8")
+    # Names of frames need not be UTF-8.
+    path.write_text(page(f"{title}: before and after", note, figures), encoding="utf-8", errors="replace")

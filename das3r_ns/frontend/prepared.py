@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,9 +79,12 @@ class PreparedScene:
 
     @property
     def title(self) -> str:
-        """What to call the video: a folder ``frames`` by the one it lies in."""
+        """What to call the video: a folder ``frames`` by the one it lies in.
+
+        Names need not be UTF-8, but what is written with them in it must be.
+        """
         data = self.data.resolve()
-        return data.parent.name if data.name == "frames" else data.name
+        return os.fsencode(data.parent.name if data.name == "frames" else data.name).decode("utf-8", "replace")
 
     @cached_property
     def lens(self) -> Lens | None:
