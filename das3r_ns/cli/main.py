@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -32,12 +33,37 @@ Command = (
     | Annotated[TrainNetworkCommand, tyro.conf.subcommand("train-network", prefix_name=False)]
 )
 
-INTERRUPTED = 130
-"""What a shell reports for a command that Ctrl-C ended."""
+INTERRUPTED, UNREAD = 130, 141
+"""What a shell reports for a command that Ctrl-C ended, and for one that nobody reads any more."""
 
 
 def entrypoint(args: Sequence[str] | None = None) -> None:
-    """Parse the command line and run the subcommand; errors the user can mend are printed without a traceback."""
+    """Parse the command line and run the subcommand; errors the user can mend are printed without a traceback.
+
+    Where whoever reads what is printed has had enough, as `head` has, the command ends without a word.
+    """
+    try:
+        try:
+            _run(args)
+        finally:
+            sys.stdout.flush()  # at the end of Python it would be too late to catch
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(UNREAD)
+
+
+def _is_unread() -> bool:
+    """Whether nobody reads stdout any more."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _run(args: Sequence[str] | None) -> None:
     command = tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="das3r",
