@@ -1,7 +1,8 @@
-"""Output folders that are there completely or not at all."""
+"""Output folders that are there completely or not at all; links to files, and whole paths."""
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import os
@@ -104,16 +105,41 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def make_paths_whole(config: Any) -> None:
+    """Make the relative paths of a configuration absolute, in place, for whoever works with it in another folder.
+
+    Args:
+        config: A dataclass, with others in it.
+    """
+    for name, value in list(vars(config).items()):
+        if isinstance(value, Path) and value != Path() and not name.startswith("relative_"):  # Path() is none
+            setattr(config, name, value.expanduser().absolute())
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            make_paths_whole(value)
+
+
 def link_files(files: Sequence[Path], folder: Path) -> None:
-    """Fill a folder with links to files, under their own names; nothing happens where it is there already.
+    """Fill a folder with links to files, under their own names; those of an earlier call to other files go.
+
+    What is kept beside them under hidden names stays, and so does a folder that holds anything but links.
 
     Args:
         files: What to link to; no two of one name.
         folder: Folder to make, there completely or not at all.
     """
-    if folder.is_dir():
+    wanted = {file.name: file.resolve() for file in files}
+    if not folder.is_dir():
+        with temporary_directory(folder) as temporary:
+            for name, file in wanted.items():
+                (temporary / name).symlink_to(file)
+            replace_directory(temporary, folder)
         return
-    with temporary_directory(folder) as temporary:
-        for file in files:
-            (temporary / file.name).symlink_to(file.resolve())
-        replace_directory(temporary, folder)
+    there = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    if not all(path.is_symlink() for path in there.values()):
+        return
+    for name, path in there.items():
+        if path.resolve() != wanted.get(name):
+            path.unlink()
+    for name, file in wanted.items():
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import tempfile
 import time
@@ -24,7 +25,7 @@ from das3r_ns.batch.table import LiveTable
 from das3r_ns.batch.videos import Video, VideoOptions, find_videos
 from das3r_ns.batch.work import MARKER, Interrupted, Record, StepFailed
 from das3r_ns.errors import Das3rError
-from das3r_ns.files import check_output_directory, remove_abandoned
+from das3r_ns.files import check_output_directory, make_paths_whole, remove_abandoned
 from das3r_ns.frontend.config import given
 from das3r_ns.progress import Progress
 
@@ -56,6 +57,8 @@ def run_batch(config: BatchConfig, progress: Progress, steps: StepsOf = steps_of
     started = time.time()
     wanted = _check(config)
     check_ray()
+    config = copy.deepcopy(config)
+    make_paths_whole(config)  # the workers of other machines start elsewhere
     options = VideoOptions(max_num_iterations=config.max_num_iterations)
     videos = find_videos(config.videos, options, given(config.front_end))
     output = config.output_dir.resolve()

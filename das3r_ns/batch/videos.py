@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import glob
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,10 +19,9 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.presets import apply_overrides, read_preset
 from das3r_ns.video.image_folder import SUBFOLDERS, VIDEO_SUFFIXES, images_in, natural_key
+from das3r_ns.video.selection import MIN_FRAMES
 
 MANIFESTS = (".csv", ".yaml", ".yml")
-PATHS = ("video", "masks_dir", "known_poses", "known_lens")
-"""Columns of a manifest that are paths, relative to its folder."""
 WORDS = {"video": "the file or folder, or its URL", "name": "what its results are called"}
 """Columns of a manifest that are no option."""
 
@@ -49,6 +49,9 @@ class VideoOptions:
 
 OPTIONS = tuple(f.name for f in dataclasses.fields(VideoOptions))
 FRONT_END = tuple(f.name for f in dataclasses.fields(FrontEndConfig))
+_HINTS = typing.get_type_hints(FrontEndConfig)
+PATHS = ("video", *(name for name in FRONT_END if Path in typing.get_args(_HINTS[name])))
+"""Columns of a manifest that are paths, relative to its folder."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,12 @@ def _expanded(text: str) -> list[Path]:
 
 
 def _is_video(folder: Path) -> bool:
-    return any(images_in(place) for place in (folder, *(folder / name for name in SUBFOLDERS)) if place.is_dir())
+    """Whether a folder holds frames; a single picture beside films is a thumbnail."""
+    places = [place for place in (folder, *(folder / name for name in SUBFOLDERS)) if place.is_dir()]
+    most = max((len(images_in(place)) for place in places), default=0)
+    if 0 < most < MIN_FRAMES:
+        return not any(entry.suffix.lower() in VIDEO_SUFFIXES for entry in folder.iterdir())
+    return most > 0
 
 
 def _videos_in(folder: Path) -> list[Path]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, cast
 
@@ -22,6 +20,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from das3r_ns.errors import Das3rError, Das3rExit
+from das3r_ns.files import make_paths_whole
 from das3r_ns.rasterization import backend
 from das3r_ns.rasterization.cpu_settings import cpu_settings
 from das3r_ns.splats.checkpoints import save_atomically
@@ -67,22 +66,13 @@ class Das3rTrainerConfig(TrainerConfig):
         """
         # Here, before nerfstudio starts a process for each of them, in which a refusal would be a traceback.
         _refuse_several_devices(self.machine.num_devices * self.machine.num_machines)
-        _make_paths_whole(self)
+        make_paths_whole(self)
         try:
             super().save_config()
         except OSError as error:
             raise Das3rExit(
                 f"Nothing can be written to {self.get_base_dir()} ({error}). Choose another folder with --output-dir."
             ) from None
-
-
-def _make_paths_whole(config: Any) -> None:
-    """Make the relative paths of a configuration absolute, so that its run can be opened from any folder."""
-    for name, value in list(vars(config).items()):
-        if isinstance(value, Path) and value != Path() and not name.startswith("relative_"):  # Path() is none
-            setattr(config, name, value.expanduser().absolute())
-        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-            _make_paths_whole(value)
 
 
 def _host_was_named() -> bool:

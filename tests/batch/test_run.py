@@ -20,6 +20,7 @@ from rich.console import Console
 from das3r_ns.batch.config import BatchConfig
 from das3r_ns.batch.run import failures, run_batch
 from das3r_ns.errors import Das3rError
+from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.progress import Progress
 
 WAIT = 120.0
@@ -63,6 +64,15 @@ def test_everything_is_done_once(run: Callable, results: Callable, desk: Any, tm
     assert record["seconds"] > 0 and record["peak_mb"] > 0 and record["bytes"] > 0
     run()
     assert len(desk.begun()) == 8
+
+
+def test_paths_among_the_options_are_found_by_workers_that_start_in_another_folder(
+    run: Callable, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clips)
+    given = FrontEndConfig(long_side=0, masks="joined", masks_dir=Path("bee"))
+    video = run(clips / "ape", front_end=given)["videos"]["ape"]
+    assert "failed" not in video and set(video["steps"]) == set(STEPS)
 
 
 def test_what_has_changed_is_done_again(

@@ -32,6 +32,22 @@ def test_files_are_called_by_their_stem(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b"]
 
 
+def test_a_thumbnail_beside_films_is_no_frame(tmp_path: Path) -> None:
+    for name in ("b.mp4", "a.mov", "poster.jpg"):
+        (tmp_path / name).touch()
+    assert names(tmp_path) == ["a", "b"]
+    for name in ("b.mp4", "a.mov"):
+        (tmp_path / name).unlink()
+    assert names(tmp_path) == [tmp_path.name], "the front end says what is wrong with a single frame"
+
+
+@pytest.mark.parametrize("column", ["masks_dir", "known_poses", "known_lens", "fixed_mask", "motion_weights"])
+def test_paths_of_a_manifest_start_at_its_folder(clips: Path, column: str) -> None:
+    manifest = clips / "list.yaml"
+    manifest.write_text(f"- {{video: ape, {column}: of/ape}}\n")
+    assert find_videos([str(manifest)])[0].front_end == {column: str(clips / "of/ape")}
+
+
 def test_a_csv_manifest_has_options_for_each(clips: Path) -> None:
     manifest = clips / "list.csv"
     manifest.write_text(

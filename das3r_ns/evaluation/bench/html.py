@@ -12,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.evaluation.bench.config import plain
+from das3r_ns.evaluation.bench.config import BenchConfig, plain
 from das3r_ns.evaluation.bench.tables import FRONT_END, PUBLISHED, Table, failures
 from das3r_ns.evaluation.machine import machines_of
 from das3r_ns.frontend.config import unset_front_end
@@ -161,11 +161,18 @@ def trajectory_svg(estimated: Float[np.ndarray, "N 3"], truth: Float[np.ndarray,
 
 def _options(options: Mapping[str, Any]) -> str:
     """Those that differ from the defaults, as they are typed."""
-    front_end = plain(dataclasses.asdict(unset_front_end()))
-    given = {name: value for name, value in options.items() if name != "front_end" and value not in (None, False)}
-    given |= {name: v for name, v in options.get("front_end", {}).items() if v != front_end.get(name)}
-    typed = [f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}") for name, value in given.items()]
+    standard = {field.name: field.default for field in dataclasses.fields(BenchConfig)}
+    standard |= plain(dataclasses.asdict(unset_front_end()))
+    given = {name: value for name, value in options.items() if name != "front_end"} | options.get("front_end", {})
+    typed = [_typed(name, value) for name, value in given.items() if value != standard.get(name)]
     return ", ".join(typed) or "the defaults"
+
+
+def _typed(name: str, value: Any) -> str:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{option}" if value else f"--no-{option}"
+    return f"--{option} {value}"
 
 
 def _dates(results: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import sys
@@ -18,7 +19,7 @@ from das3r_ns.evaluation.bench.job import Job, Record, write_job
 from das3r_ns.evaluation.methods import METHODS, check_methods
 from das3r_ns.evaluation.protocols import Protocol, load_protocol
 from das3r_ns.evaluation.readers import find_sequences, open_sequence
-from das3r_ns.files import write_json
+from das3r_ns.files import make_paths_whole, write_json
 from das3r_ns.progress import Progress
 
 CPUS, MEMORY = 4, 4 << 30
@@ -116,6 +117,11 @@ def run_bench(
     """
     from das3r_ns.evaluation.machine import describe_machine
 
+    # The workers of other machines start elsewhere.
+    config = dataclasses.replace(
+        copy.deepcopy(config), data=config.data.absolute(), output_dir=config.output_dir.absolute()
+    )
+    make_paths_whole(config)
     bench = Bench.plan(config)
     jobs = list(bench.jobs())
     machine = describe_machine()

@@ -82,6 +82,22 @@ def test_das3r_comes_first_and_only_the_papers_eight_are_trained(davis: Path) ->
     assert results["machine"]["cores"] and results["records"]["dog"]["splatfacto"]["date"]
 
 
+def test_whoever_measures_may_start_in_another_folder(davis: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(davis.parent)
+    jobs: list[Job] = []
+
+    def measure(job: Job) -> Record:
+        jobs.append(job)
+        return {"figures": {}, "problems": []}
+
+    front_end = FrontEndConfig(known_poses=Path("poses"), long_side=0)
+    run_bench(BenchConfig("davis", Path("davis"), Path("out"), ("das3r",), front_end=front_end), Progress(), measure)
+    for job in jobs:
+        assert (job.config.data, job.config.output_dir) == (davis, davis.parent / "out")
+        assert job.config.front_end.known_poses == davis.parent / "poses"
+    assert front_end.known_poses == Path("poses")
+
+
 def test_front_end_only(davis: Path) -> None:
     measure = Measure()
     run_bench(config(davis, front_end_only=True), Progress(), measure)

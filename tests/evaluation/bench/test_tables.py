@@ -52,7 +52,10 @@ def results() -> dict[str, Any]:
         "base": "das3r-light",
         "methods": ["das3r-light", "splatfacto"],
         "sequences": ["car-shadow", "dog", "goat"],
-        "options": {"refine_test_poses": False, "strict": False, "max_iterations": None, "front_end": {"long_side": 0}},
+        "options": {
+            **{"refine_test_poses": False, "strict": False, "plates": True, "max_iterations": None},
+            "front_end": {"long_side": 0, "front_end": "auto", "stereo": True},
+        },
         "machine": MACHINE,
         "das3r_version": "1",
         "records": {
@@ -190,12 +193,12 @@ def test_the_page_holds_everything_and_asks_for_nothing(report: Path) -> None:
 
 def test_the_page_tells_what_was_asked_for_and_every_machine(tmp_path: Path) -> None:
     values = results()
-    values["options"] |= {"max_iterations": 1, "strict": True, "num_frames": None}
-    values["options"]["front_end"] = {"long_side": 256, "max_frames": 150, "batch_size": 0}
+    values["options"] |= {"max_iterations": 1, "strict": True, "num_frames": None, "plates": False}
+    values["options"]["front_end"] = {"long_side": 256, "max_frames": 150, "batch_size": 0, "stereo": False}
     values["records"]["dog"]["das3r-light"]["machine"] = MACHINE | {"gpu": "another <one>"}
     write_report(values, load_protocol("davis"), tmp_path)
     text = (tmp_path / "bench.html").read_text()
-    assert "Options: --strict, --max-iterations 1, --long-side 256.<" in text
+    assert "Options: --strict, --no-plates, --max-iterations 1, --long-side 256, --no-stereo.<" in text
     assert "GPU gpu, " in text and "GPU another &lt;one&gt;, " in text
     values["options"] = results()["options"]
     write_report(values, load_protocol("davis"), tmp_path)
