@@ -113,7 +113,7 @@ class Das3rVideoDataParser(DataParser):
     def prepared(self) -> PreparedScene:
         """The video and its estimate; the front end runs where its result is not in the cache, unless forbidden.
 
-        Where the video of a trained run, or its cache, is gone: what the run has kept.
+        Where the video of a trained run, its cache or what was given with it is gone: what the run has kept.
         """
         from das3r_ns.frontend.kept import kept_scene
         from das3r_ns.progress import Progress
@@ -121,12 +121,14 @@ class Das3rVideoDataParser(DataParser):
         try:
             return self._found()
         except Das3rError:
-            opened = self.config.require_cache and self.config.kept != Path()
-            scene = kept_scene(self.config.data, self.config.kept) if opened else None
+            config, progress = self.config, Progress()
+            opened = config.require_cache and config.kept != Path()
+            scene = kept_scene(config.data, config.kept, config.front_end, progress) if opened else None
             if scene is None:
                 raise
-        Progress().say(
-            f"{self.config.data}, or what the front end kept beside it, is gone: {self.config.kept} is used."
+        progress.say(
+            f"{config.data}, what the front end kept beside it, or what it was given (masks, cameras, weights) is gone "
+            f"or has changed: {config.kept} is used."
         )
         return scene
 

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from rich.console import Console
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.export.write import write_export
+from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.kept import kept_scene
+from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.trained.run import open_run
 from das3r_ns.trained.scene import TrainedScene
@@ -71,10 +74,26 @@ def test_a_run_opens_from_any_folder_and_a_copy_is_the_copy(make_trainer, tmp_pa
         open_run(copy / "config.yml")
 
 
+def test_the_video_is_read_where_only_its_masks_have_changed(make_trainer, demo_video, tmp_path: Path) -> None:
+    shutil.copytree(demo_video.folder / "frames", tmp_path / "video")
+    shutil.copytree(demo_video.folder / "masks", tmp_path / "masks")
+    given = FrontEndConfig("geometric", long_side=160, masks="given", masks_dir=tmp_path / "masks")
+    trainer = make_trainer(steps=1, data=tmp_path / "video", parser={"front_end": given})
+    trainer.save_checkpoint(0)
+    config = trainer.config.get_base_dir() / "config.yml"
+    shutil.rmtree(tmp_path / "masks")
+    video = TrainedScene(open_run(config)).video
+    assert len(list(video.clip.original_images())) == video.estimate.num_frames
+    (tmp_path / "video/00003.png").write_bytes((tmp_path / "video/00004.png").read_bytes())
+    with pytest.raises(Das3rError, match=r"needs the frames of the video .* is not there any more"):
+        next(TrainedScene(open_run(config)).video.clip.original_images())
+
+
 def test_what_is_damaged_is_not_opened(tmp_path: Path) -> None:
-    assert kept_scene(tmp_path, tmp_path / "nothing") is None
+    settings = FrontEndConfig(), Progress(Console(quiet=True))
+    assert kept_scene(tmp_path, tmp_path / "nothing", *settings) is None
     (tmp_path / cache.SCENE).write_text("{}")
-    assert kept_scene(tmp_path, tmp_path) is None
+    assert kept_scene(tmp_path, tmp_path, *settings) is None
 
 
 def test_config_yml_names_what_is_kept(make_trainer) -> None:
