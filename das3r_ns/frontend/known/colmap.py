@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.known.registered import Registered
+from das3r_ns.pictures import write_png
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.binary_masks import MaskSettings
@@ -62,7 +63,7 @@ def register(
 
     Args:
         clip: The video.
-        dynamic: Dynamic probability of its first N frames, those that can be decoded, at any resolution.
+        dynamic: Dynamic probability of its N frames that can be decoded, at any resolution.
         known_focal: Focal in pixels of the video, which is kept; found if None.
         root: Folder in which frames, masks and database lie while it runs.
         progress: Where to report.
@@ -85,10 +86,9 @@ def register(
 def _write_masks(folder: Path, dynamic: Float[np.ndarray, "N H W"], size: tuple[int, int]) -> None:
     """Black where COLMAP shall find no features, under the names that it looks for."""
     folder.mkdir()
-    for number, probability in enumerate(dynamic):
+    for path, probability in zip(cache.frame_paths(folder, len(dynamic)), dynamic, strict=True):
         moves = MaskSettings().mask(cv2.resize(probability, size, interpolation=cv2.INTER_LINEAR))
-        _, encoded = cv2.imencode(".png", np.where(moves, 0, 255).astype(np.uint8))
-        (folder / f"{_name(number)}.png").write_bytes(encoded.tobytes())
+        write_png(path.with_name(f"{path.name}.png"), np.where(moves, 0, 255).astype(np.uint8))
 
 
 def _run(
@@ -159,10 +159,6 @@ def _held_frames(model: pycolmap.Reconstruction) -> dict[int, Float[np.ndarray, 
             rows = image.cam_from_world().inverse().matrix()
             poses[int(Path(image.name).stem)] = np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
     return poses
-
-
-def _name(number: int) -> str:
-    return cache.frame_paths(Path(), number + 1)[number].name
 
 
 @contextmanager

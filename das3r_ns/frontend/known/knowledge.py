@@ -214,7 +214,7 @@ class Knowledge:
         """Read everything.
 
         Args:
-            names: The frames that could be decoded, the first ones of the clip.
+            names: The frames of the clip that could be decoded.
             size: Width and height of the video at the working resolution.
             say: Tells the user what looks odd.
 
@@ -228,7 +228,8 @@ class Knowledge:
         pinhole_size = size if lens is None else lens.pinhole_size
         full_size = self.clip.size if self.lens is None else self.lens.pinhole_size
         if self.masks is not None:
-            masks = read_masks(self.masks, size, say)[: len(names)]
+            there = set(names)
+            masks = read_masks(self.masks, size, say)[[name in there for name in self.clip.names]]
             masks = masks if lens is None else lens.undistorted(masks)
             provenance["masks"] = {"folder": str(self.masks.folder), "how": self.config.masks}
         fixed = None

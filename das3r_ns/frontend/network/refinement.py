@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
-from das3r_ns.frontend.geometric.pair_flows import PairFlows
+from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows
 from das3r_ns.frontend.network.alignment import AlignmentResult
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
@@ -19,10 +19,14 @@ GRID = 40
 """Points along the longer side of the picture at which the adjustment starts from the alignment's depth."""
 
 JUDGED = 60
-"""Pairs of frames, at most, by whose flow it is judged whether the adjustment has helped."""
+"""Pairs of frames, fewer than twice as many, by whose flow it is judged whether the adjustment has helped."""
 
 STEP = 8
 """Pixels between the places at which flow is compared."""
+
+MISSED = 0.02
+"""Share of the longer side of the picture by which, besides AGREEMENT, a flow may miss its start on the way back; one
+that misses it by more says nothing of the cameras."""
 
 
 def refine_with_flow(
@@ -42,10 +46,9 @@ def refine_with_flow(
         static_weight: Probability that a pixel is static, at the resolution of the flow.
         known_focal: Focal in pixels of the predictions that is to be kept.
     """
-    size = (flows.width, flows.height)
     height, width = aligned.depth.shape[1:]
     unit = float(np.median(aligned.depth))  # the adjustment has the median inverse depth at 1
-    shape = (max(2, round(GRID * width / max(size))), max(2, round(GRID * height / max(size))))
+    shape = (max(2, round(GRID * width / max(width, height))), max(2, round(GRID * height / max(width, height))))
     grid = np.stack([cv2.resize(unit / depth, shape, interpolation=cv2.INTER_AREA) for depth in aligned.depth])
     c2w = geo.invert_rigid(aligned.c2w_cv[0]) @ aligned.c2w_cv
     c2w[:, :3, 3] /= unit
@@ -97,6 +100,6 @@ def flow_misfit(
         depth = cv2.resize(aligned.depth[i], shape, interpolation=cv2.INTER_NEAREST)
         rigid, valid = geo.rigid_flow(depth, intrinsics[i], intrinsics[j], aligned.c2w_cv[i], aligned.c2w_cv[j])
         errors.append(np.linalg.norm(flows.flow(i, j) - rigid, axis=-1)[sample])
-        weight = valid[sample] * (flows.backward_error(i, j, STEP) < 1.0 + 0.02 * flows.width)
+        weight = valid[sample] * (flows.backward_error(i, j, STEP) < AGREEMENT + MISSED * max(shape))
         weights.append(weight if static_weight is None else weight * static_weight[i][sample])
     return float(weighted_median(np.concatenate(errors).ravel(), np.concatenate(weights).ravel()))

@@ -48,7 +48,7 @@ def draw_trajectory(estimate: SceneEstimate, path: Path, title: str) -> None:
         note = _draw_directions(figure, estimate, axes)
     else:
         note = _draw_path(figure, estimate, axes)
-    figure.suptitle(f"{title}\n{note}", fontsize=13)
+    figure.suptitle(f"{title}\n{note}", fontsize=13, parse_math=False)  # the name of a video may have dollars in it
     canvas.print_png(str(path))
 
 

@@ -20,10 +20,11 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
 from das3r_ns.frontend.config import FrontEndConfig
 from das3r_ns.frontend.known.cameras import GL_TO_CV
-from das3r_ns.frontend.known.knowledge import Known
+from das3r_ns.frontend.known.knowledge import Known, find_knowledge
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
+from das3r_ns.video import open_clip
 
 LENGTH = 100.0
 """Units of the known cameras per unit of the demo."""
@@ -68,6 +69,13 @@ def test_known_poses_are_kept_and_give_depth_in_their_unit(room: Path, demo_vide
     known = found.provenance["known"]
     assert known["poses"]["source"] == str(room / "transforms.json") and known["masks"]["how"] == "given"
     np.testing.assert_allclose(np.array(known["poses"]["frame_0_c2w_cv"])[:3, 3], [700, 800, 900])
+
+
+def test_masks_stay_with_their_frames_where_one_does_not_decode(room: Path, demo_video) -> None:
+    knowledge = find_knowledge(open_clip(room), FrontEndConfig(masks="given"))
+    names = [name for number, name in enumerate(knowledge.clip.names) if number != 4]
+    masks = knowledge.load(names, (160, 90), lambda _: None).masks
+    np.testing.assert_array_equal(masks, np.delete(demo_video.estimate.dynamic_probability, 4, axis=0))
 
 
 def test_a_known_focal_is_kept_and_given_masks_join_what_is_found(room: Path, demo_video) -> None:

@@ -87,3 +87,9 @@ def test_numbers_keep_clear_of_each_other() -> None:
     labelled = trajectory_plot._labelled(points, 1.0)
     assert labelled[:2] == [0, 99] and len(labelled) == 2
     assert len(trajectory_plot._labelled(np.linspace([0, 0], [1, 0], 100), 1.0)) == trajectory_plot.LABELS
+
+
+@pytest.mark.parametrize("kind", ["general", "rotation", "tripod"])
+def test_a_title_is_no_formula(demo_video, tmp_path: Path, kind: str) -> None:
+    draw_trajectory(a_path(demo_video.estimate, kind), tmp_path / "trajectory.png", "take_$a_$b: 12 frames")
+    assert (tmp_path / "trajectory.png").stat().st_size > 1000
