@@ -77,6 +77,15 @@ def too_small(folder: Path) -> Path:
     return write_frames(folder, 5, (20, 16))
 
 
+def a_strip(folder: Path) -> Path:
+    """Wider than flow over the whole of it can be, and so long that a first look at it ended the process."""
+    rng = np.random.default_rng(0)
+    wide = cv2.GaussianBlur(rng.integers(0, 255, (34, 1020, 3)).astype(np.uint8), (0, 0), 2)
+    for number in range(4):
+        cv2.imwrite(str(folder / f"{number}.png"), np.ascontiguousarray(wide[:, 4 * number : 4 * number + 1000]))
+    return folder
+
+
 def text_as_video(folder: Path) -> Path:
     path = folder / "film.mp4"
     path.write_text("this is no video\n" * 50)
@@ -115,6 +124,7 @@ CASES = [
     (one_is_empty, r"002\.jpg cannot be read"),
     (mixed_sizes, r"differ in size.*004\.jpg"),
     (too_small, "too small"),
+    (a_strip, "1000 x 34 pixels.*less extreme shape"),
     (text_as_video, r"film\.mp4 is not a video"),
     (cut_off_video, r"film\.mp4"),
     (sound_only, r"song\.wav"),

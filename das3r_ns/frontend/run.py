@@ -14,7 +14,7 @@ from das3r_ns import __version__
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.choice import FRONT_ENDS, Choice, choose_front_end, other_choices, result_key
 from das3r_ns.frontend.config import FrontEndConfig
-from das3r_ns.frontend.fixed import find_fixed
+from das3r_ns.frontend.fixed import SIDE, find_fixed
 from das3r_ns.frontend.frames import find_frames
 from das3r_ns.frontend.known.colmap import check_pycolmap, register
 from das3r_ns.frontend.known.knowledge import Knowledge, Known, find_knowledge, lens_message
@@ -27,8 +27,11 @@ from das3r_ns.frontend.windows import AT_ONCE
 from das3r_ns.progress import Progress
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
-from das3r_ns.video.clip import MIN_SIDE, working_size
+from das3r_ns.video.clip import MIN_SIDE, Clip, working_size
 from das3r_ns.video.selection import listed
+
+LEAST_ACROSS = 18
+"""Shorter side, in pixels, of the pictures for optical flow: in narrower ones there is no room for its patches."""
 
 
 def load_or_estimate(
@@ -53,7 +56,9 @@ def load_or_estimate(
         raise Das3rError(
             f"A long side of {config.long_side} pixels is too small (--long-side): take 512, or 256 at least."
         )
-    knowledge = find_knowledge(find_frames(data, config, progress), config)
+    clip = find_frames(data, config, progress)
+    _check_shape(clip, config)
+    knowledge = find_knowledge(clip, config)
     clip = knowledge.clip
     for message in [] if require_cache else knowledge.messages:
         progress.say(message)
@@ -78,6 +83,18 @@ def load_or_estimate(
     if scene.verdict is not None and not require_cache:
         progress.say(scene.verdict.message)
     return scene
+
+
+def _check_shape(clip: Clip, config: FrontEndConfig) -> None:
+    """Refuse strips so narrow that nothing is left across where optical flow works."""
+    side = min(config.long_side, SIDE, max(clip.size))
+    across = min(working_size(clip.size, side))
+    if across < LEAST_ACROSS:
+        raise Das3rError(
+            f"The frames of {clip.path} are {clip.size[0]} x {clip.size[1]} pixels: with {side} along the longer side, "
+            f"as optical flow has them, {across} are left across, where {LEAST_ACROSS} are needed. Cut the video to a "
+            f"less extreme shape{', or take a larger --long-side' if config.long_side < SIDE else ''}."
+        )
 
 
 def _find(

@@ -11,6 +11,9 @@ from jaxtyping import Bool, Float, UInt8
 
 FLOW_SIDE = 160
 """Longer side, in pixels, at which pictures are laid over each other by optical flow."""
+LEAST_SIDE = 32
+"""Shorter side at least, whatever the shape: OpenCV's flow searches a quarter of the size with patches of 8 pixels, and
+ends the process where they do not fit."""
 WINDOW = 9
 """Pixels across a neighbourhood that is compared."""
 ALIKE = 0.7
@@ -44,7 +47,7 @@ class Look:
     def for_flow(self) -> UInt8[np.ndarray, "h w"]:
         """The picture at FLOW_SIDE."""
         scale = min(1.0, FLOW_SIDE / max(self.grey.shape))
-        size = tuple(max(round(side * scale), 12) for side in self.grey.shape[::-1])
+        size = tuple(max(round(side * scale), LEAST_SIDE) for side in self.grey.shape[::-1])
         return cv2.resize(self.grey, size, interpolation=cv2.INTER_AREA)
 
     @cached_property

@@ -114,8 +114,11 @@ class Samples:
 
 
 def grid_shape(width: int, height: int, long_side: int) -> tuple[int, int]:
-    """Rows and columns of a grid with ``long_side`` cells along the longer side of the picture, cells about square."""
-    cell = max(width, height) / long_side
+    """Rows and columns of a grid with ``long_side`` cells along the longer side of the picture.
+
+    Cells are about square, and of a pixel at least.
+    """
+    cell = max(max(width, height) / long_side, 1.0)
     return max(2, round(height / cell)), max(2, round(width / cell))
 
 

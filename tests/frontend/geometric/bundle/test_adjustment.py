@@ -10,6 +10,7 @@ import pytest
 
 from das3r_ns.frontend.geometric.bundle import flow_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.flow_samples import best_points, grid_shape
 from das3r_ns.frontend.geometric.bundle.pose_kernels import adjoints
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.scene import geometry as geo
@@ -20,6 +21,13 @@ COARSE = BundleAdjustmentConfig(coarse_grid=12, fine_grid=20)
 
 def adjust(*args: Any, **kwargs: Any) -> BundleResult:
     return bundle_adjust(*args, config=COARSE, **kwargs)
+
+
+def test_a_picture_of_fewer_pixels_than_the_grid_has_cells() -> None:
+    rows, columns = grid_shape(36, 32, 80)
+    y, x = best_points(np.ones((32, 36)), rows, columns)
+    assert (rows, columns) == (32, 36) and len(set(zip(y, x, strict=True))) == 32 * 36
+    assert grid_shape(427, 240, 40) == (22, 40)
 
 
 @pytest.fixture
