@@ -50,14 +50,15 @@ class _Graph:
 
     @classmethod
     def parse(cls, name: str) -> _Graph:
-        kind, *rest = name.split("-")
-        if kind not in {*_STEPS, "logwin", "oneref", "complete"}:
+        kinds = "|".join((*_STEPS, "logwin", "oneref", "complete"))
+        found = re.fullmatch(rf"({kinds})(?:-(\d{{1,6}}))?(-noncyclic)?", name)
+        if found is None:
             raise Das3rError(
                 f"There is no pair graph {name!r}. Take for example {DEFAULT_GRAPH}, or another of the kinds "
                 f"{', '.join(_STEPS)} and logwin (KIND-WINDOW, KIND-WINDOW-noncyclic), oneref-FRAME or complete."
             )
-        number = int(rest[0]) if rest and re.fullmatch(r"\d{1,6}", rest[0]) else None
-        return cls(kind, number, not name.endswith("noncyclic"))
+        kind, number, noncyclic = found.groups()
+        return cls(kind, None if number is None else int(number), not noncyclic)
 
     @property
     def window(self) -> int:

@@ -75,6 +75,8 @@ def test_long_clips_have_pairs_in_proportion() -> None:
     [
         (1, DEFAULT_GRAPH, "two frames"),
         (5, "ring-3", "no pair graph 'ring-3'"),
+        (5, "swinstride-5-noncylic", "no pair graph 'swinstride-5-noncylic'"),  # would close to a ring
+        (5, "swin-five", "no pair graph 'swin-five'"),
         (5, "oneref-5", "only 5"),
         (3, "swinskip_start-2-noncyclic", "does not connect"),
         (5, "swin-0", "does not connect"),
