@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from das3r_ns.data.training_data import settings_key
 from das3r_ns.demo.varied import write_clip
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.network.monst3r.config import PATCH
@@ -178,7 +179,9 @@ def _from_scenes(scenes: list[Path], config: TrainingConfig, progress: Progress)
         for folder in scenes:
             frames = images_in(folder / pointodyssey.PICTURES)
             size = network_size(frames[0], config.network_size)
-            target = config.output_dir / "pointodyssey" / folder.parent.name / folder.name
+            # Scenes of several folders (--data) may bear one name.
+            name = f"{folder.name}-{settings_key(str(folder.resolve()))}"
+            target = config.output_dir / "pointodyssey" / folder.parent.name / name
             cut = runs(len(frames), config.max_frames)
             masks = iter(pointodyssey.write_masks(folder, target, [number for run in cut for number in run]))
             out += [

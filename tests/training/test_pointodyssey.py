@@ -89,6 +89,17 @@ def test_scenes_are_found_at_any_depth_and_their_masks_made(tmp_path: Path, conf
     assert 0.02 < clips[0].mask(2).mean() < 0.5
 
 
+def test_scenes_of_one_name_have_masks_of_their_own(tmp_path: Path, config, quiet) -> None:
+    config.data, config.max_frames = [tmp_path / "a", tmp_path / "b"], 3
+    for place in config.data:
+        write_scene(place / "train/scene")
+    with np.load(tmp_path / "b/train/scene/anno.npz") as arrays:
+        still = {**arrays, "trajs_3d": np.broadcast_to(arrays["trajs_3d"][:1], arrays["trajs_3d"].shape)}
+    np.savez(tmp_path / "b/train/scene/anno.npz", **still)
+    moving, standing = gather_clips(find_folders(config), config, quiet)
+    assert moving.mask(2).any() and not standing.mask(2).any()
+
+
 def test_a_scene_that_is_not_whole_is_named(tmp_path: Path, config) -> None:
     scene = tmp_path / "odyssey/scene"
     write_scene(scene)
