@@ -229,6 +229,7 @@ def write_clean_plates(
     directory = directory.resolve()
     check_output_directory(directory, MARKER)
     check_image_format(settings.image_format)
+    frames = scene.frames()  # who has none any more is told before the scene is rendered
     width, height = scene.video.original_size
     count, showings = scene.num_frames, scene.video.showings
     places: list[list[int]] = [[] for _ in range(count)]
@@ -266,7 +267,7 @@ def write_clean_plates(
         fixed = scene.video.fixed_as_filmed()
 
         def rendered() -> Iterator[tuple[Any, ...]]:
-            for number, frame in enumerate(scene.frames()):
+            for number, frame in enumerate(frames):
                 outputs, weight = scene.render_as_filmed(number), scene.static_weight_as_filmed(number)
                 replaced = _replaced(scene, weight, outputs, frame.astype(np.float32) / 255)
                 beyond = views.video.beyond(number)

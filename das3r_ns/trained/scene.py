@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -219,10 +220,9 @@ class TrainedScene:
         """The frames as the video has them, RGB, one after the other.
 
         Raises:
-            Das3rError: One cannot be decoded.
+            Das3rError: The video is gone, which is said at once, or a frame cannot be decoded.
         """
-        for _, image in zip(range(self.num_frames), self.video.clip.original_images(), strict=False):
-            yield image
+        return islice(self.video.clip.original_images(), self.num_frames)
 
 
 def _rolled(

@@ -11,6 +11,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from das3r_ns.cleanplate.write import write_clean_plates
 from das3r_ns.errors import Das3rError
 from das3r_ns.export.write import write_export
 from das3r_ns.frontend.config import FrontEndConfig
@@ -44,6 +45,10 @@ def test_a_run_opens_without_the_video(
     with pytest.raises(Das3rError, match=r"needs the frames of the video .* is not there any more"):
         write_export(scene, tmp_path / "other", ["colmap"])
     assert not (tmp_path / "other").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(scene, "render", None)  # it is said before anything is rendered
+        with pytest.raises(Das3rError, match="needs the frames of the video"):
+            write_clean_plates(scene, tmp_path / "plates")
 
     moved = tmp_path / "moved"
     shutil.move(trainer.config.output_dir, moved)
