@@ -21,6 +21,7 @@ from das3r_ns.scene import cache
 from das3r_ns.scene.lens import Lens
 from das3r_ns.trained.run import open_run
 from das3r_ns.trained.scene import TrainedScene
+from das3r_ns.trained.third_look import views_of
 
 SIZE = (320, 180)
 """Of the video; the front end works at half of it."""
@@ -92,6 +93,8 @@ def test_a_video_larger_than_the_working_size(make_trainer, video, tmp_path: Pat
     small, whole = scene.render_at_working_size(2), scene.render(2, SIZE)
     np.testing.assert_allclose(small["rgb"], whole["rgb"].reshape(90, 2, 160, 2, 3).mean((1, 3)), atol=1e-5)
     assert small["depth"].shape == (90, 160, 1) and np.isin(small["depth"], whole["depth"]).all()
+    looked_at = views_of(scene, known.images)
+    np.testing.assert_allclose(looked_at.renders[2], 255 * small["rgb"], atol=0.51)
     write_clean_plates(scene, tmp_path / "plates")
     plate = cv2.imread(str(tmp_path / "plates/frames/00002.png"))
     assert plate.shape == (SIZE[1], SIZE[0], 3)
@@ -110,6 +113,7 @@ def test_a_run_opens_at_the_working_size_where_its_video_is_gone(
     trainer.save_checkpoint(0)
     before = TrainedScene(trainer.pipeline)
     focal, picture = trainer.pipeline.model.trained_focal, before.render(3, SIZE)["rgb"]
+    small = before.render_at_working_size(3)["rgb"]
     shutil.rmtree(tmp_path / "video")
     for folder in tmp_path.glob("cache-*"):
         shutil.rmtree(folder)
@@ -118,6 +122,7 @@ def test_a_run_opens_at_the_working_size_where_its_video_is_gone(
     assert (pipeline.datamanager.train_dataset.cameras.width == 160).all()
     assert pipeline.model.trained_focal == pytest.approx(focal)
     np.testing.assert_allclose(TrainedScene(pipeline).render(3, SIZE)["rgb"], picture, atol=1e-6)
+    np.testing.assert_allclose(TrainedScene(pipeline).render_at_working_size(3)["rgb"], small, atol=1e-6)
     assert np.isfinite(pipeline.get_average_eval_image_metrics()["psnr"])
 
 

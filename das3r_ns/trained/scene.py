@@ -17,7 +17,7 @@ from nerfstudio.models.splatfacto import SplatfactoModel
 from nerfstudio.pipelines.base_pipeline import Pipeline
 from torch import Tensor
 
-from das3r_ns.data.dataparser import Das3rVideoDataParser, nerfstudio_poses
+from das3r_ns.data.dataparser import Das3rVideoDataParser, nerfstudio_poses, training_size
 from das3r_ns.errors import Das3rError
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.shutter import Shutter
@@ -171,8 +171,8 @@ class TrainedScene:
         Drawn smaller than they were trained, fine Gaussians would be too thick; so colours are averaged over what is
         drawn at the trained size. What lies between two depths is none: depth is that of one pixel of these.
         """
-        cameras = training_images(self.pipeline).cameras
-        trained = int(cameras.width[0]), int(cameras.height[0])
+        # Not that of the images of the pipeline: where the video is gone, they are of the working size.
+        trained = training_size(self.parser.config.train_size, self.working_size, self.video.pinhole_size)
         if trained[0] <= self.working_size[0]:
             return self.render(frame, self.working_size)
         exact = {"depth": cv2.INTER_NEAREST}

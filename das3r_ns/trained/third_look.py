@@ -113,7 +113,7 @@ def views_of(
     size = (small.shape[2], small.shape[1])
     renders, accumulation, depth = [], [], []
     for frame in range(scene.num_frames):
-        outputs = scene.render(frame, scene.working_size)
+        outputs = scene.render_at_working_size(frame)
         picture = cv2.resize(outputs["rgb"], size, interpolation=cv2.INTER_AREA)
         renders.append(np.rint(255 * picture.clip(0, 1)).astype(np.uint8))
         accumulation.append(cv2.resize(outputs["accumulation"], size, interpolation=cv2.INTER_AREA).clip(0, 1))
