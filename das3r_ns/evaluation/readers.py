@@ -79,7 +79,11 @@ class TumTruth(GroundTruth):
 
     def __init__(self, root: Path, name: str) -> None:
         self.folder = root / name
-        self._listed = [(float(time), self.folder / file) for time, file in _rows(self.folder / "rgb.txt", 2)]
+        rows = _rows(self.folder / "rgb.txt", 2)
+        try:
+            self._listed = [(float(time), self.folder / file) for time, file in rows]
+        except ValueError as error:
+            raise Das3rError(f"{self.folder / 'rgb.txt'} holds a time that is not a number ({error}).") from None
         if missing := [path for _, path in self._listed if not path.is_file()]:
             raise Das3rError(
                 f"{self.folder / 'rgb.txt'} lists {len(self._listed)} pictures, but {len(missing)} of them are not "

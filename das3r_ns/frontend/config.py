@@ -71,7 +71,7 @@ class FrontEndConfig:
     batch_size: int = 0
     """Directed pairs of frames that go through the network at once; 0 = as many as memory allows."""
     device: str = "auto"
-    """Where the network and the dense steps of 'geometric' run: auto, cpu, cuda, cuda:1, ..."""
+    """Where the network, SAM 2 and the dense steps of 'geometric' run: auto, cpu, cuda, cuda:1, ..."""
     kernels: Kernels = "auto"
     """What the dense steps of 'geometric' are computed by: 'torch' on the device, 'numba' always on the CPU; 'auto' is
     torch on a GPU and numba on a CPU. Results are the same but for rounding."""

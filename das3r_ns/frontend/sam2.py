@@ -92,14 +92,20 @@ def refine_masks(
         return dynamic, False
     try:
         reason = unavailable(config.sam2_model)
-        tracker = load_tracker(config.sam2_model) if reason is None else None
+        tracker = load_tracker(config.sam2_model, config.device) if reason is None else None
     except Exception as error:  # of whatever transformers, its version or the weights have to complain about
         reason, tracker = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", None
     if tracker is None:
         progress.say(f"Masks are not refined with SAM 2: {reason}.")
         return dynamic, False
-    with progress.stage("SAM 2", None) as advance:
-        return refine_with(tracker, images, dynamic, advance), True
+    import torch
+
+    try:
+        with progress.stage("SAM 2", None) as advance:
+            return refine_with(tracker, images, dynamic, advance), True
+    except torch.cuda.OutOfMemoryError:
+        progress.say(f"Masks are not refined with SAM 2: {tracker.device} has no memory left for it.")
+        return dynamic, False
 
 
 def refine_with(
@@ -200,19 +206,26 @@ class Tracker:
         return tracks
 
 
-def load_tracker(model: str | None) -> Tracker:
-    """SAM 2 in evaluation mode, on CUDA where there is one.
+def load_tracker(model: str | None, wanted: str = "auto") -> Tracker:
+    """SAM 2 in evaluation mode.
+
+    Args:
+        model: Its folder or hub name.
+        wanted: auto (a GPU that works, else the CPU), cpu, cuda, cuda:1, ...
 
     Raises:
-        Exception: Whatever transformers raises where it or the weights are not right.
+        Exception: Whatever transformers raises where it or the weights are not right; the device does not work.
     """
     import torch
     from transformers import Sam2VideoModel, Sam2VideoProcessor  # pyright: ignore[reportMissingImports]
+
+    from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device
 
     source = model or DEFAULT_MODEL
     folder = Path(source).expanduser()
     source = str(folder) if folder.is_dir() else source
     local = {"local_files_only": model is None}
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    device = str(dense_device(wanted, "torch"))
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
     network = Sam2VideoModel.from_pretrained(source, **local).to(device, dtype=dtype).eval()
     return Tracker(network, Sam2VideoProcessor.from_pretrained(source, **local), device, dtype)

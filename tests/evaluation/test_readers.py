@@ -122,6 +122,9 @@ def test_tum_names_what_is_missing_or_damaged(tmp_path: Path) -> None:
     (folder / "rgb/2.000000.png").unlink()
     with pytest.raises(Das3rError, match=r"lists 2 pictures, but 1 of them are not there, 2\.000000\.png"):
         open_sequence("tum", tmp_path, "walk")
+    (folder / "rgb.txt").write_text("one rgb/1.000000.png\n")
+    with pytest.raises(Das3rError, match=r"rgb\.txt holds a time that is not a number"):
+        open_sequence("tum", tmp_path, "walk")
     with pytest.raises(Das3rError, match=r"rgb\.txt cannot be read"):
         open_sequence("tum", tmp_path, "sit")
 

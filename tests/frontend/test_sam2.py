@@ -188,6 +188,36 @@ def test_weights_that_do_not_load_are_left_out_with_a_line(
     assert progress.messages[0].endswith("has no weights.") and "much more" not in progress.messages[0]
 
 
+def test_it_runs_where_the_settings_say_and_is_left_out_where_memory_ends(
+    installed: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a GPU in sight and ``--device cpu``; then on a GPU that is full."""
+    asked = []
+
+    class Full(StandIn):
+        def to(self, device: str, dtype: torch.dtype) -> Full:
+            asked.append((device, dtype))
+            return self
+
+        def eval(self) -> Full:
+            return self
+
+        def init_video_session(self, **_: Any) -> SimpleNamespace:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    module: Any = ModuleType("transformers")
+    module.Sam2VideoModel = module.Sam2VideoProcessor = SimpleNamespace(from_pretrained=lambda *_, **__: Full())
+    monkeypatch.setitem(sys.modules, "transformers", module)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    (tmp_path / sam2.CONFIG).touch()
+    config = FrontEndConfig(refine_masks="sam2", sam2_model=str(tmp_path), device="cpu")
+    dynamic, progress = rough(THINGS[0]), Progress()
+    refined, did = sam2.refine_masks(IMAGES, dynamic, config, progress)
+    assert asked == [("cpu", torch.float32)]
+    assert refined is dynamic and not did
+    assert progress.messages == ["Masks are not refined with SAM 2: cpu has no memory left for it."]
+
+
 def test_a_result_that_could_not_be_refined_is_kept_as_the_one_without(
     demo_video, tmp_path: Path, oracle_front_end: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
