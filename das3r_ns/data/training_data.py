@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from das3r_ns.files import replace_directory
+from das3r_ns.pictures import write_png
 from das3r_ns.scene import cache
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.static_weight import MASK_THRESHOLD, static_weight
@@ -80,8 +80,8 @@ def static_files(
                 picture = cache.read_frame(image_filenames[index]) if enlarged else None
                 weight = static_weight(estimate.not_static[index], dilation, size, picture)
                 mask = np.where(weight >= MASK_THRESHOLD, 255, 0).astype(np.uint8)
-                _write_png(temporary / "weights" / f"{index:05d}.png", np.rint(weight * 65535).astype(np.uint16))
-                _write_png(temporary / "masks" / f"{index:05d}.png", mask)
+                write_png(temporary / "weights" / f"{index:05d}.png", np.rint(weight * 65535).astype(np.uint16))
+                write_png(temporary / "masks" / f"{index:05d}.png", mask)
 
             with ThreadPoolExecutor(workers(64 * size[0] * size[1])) as pool:
                 list(pool.map(write, range(estimate.num_frames)))
@@ -93,8 +93,3 @@ def static_files(
 def settings_key(*parts: object) -> str:
     """Short hash of what a derived file depends on, for its name."""
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=6).hexdigest()
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    # imwrite would report a full disk by its return value only, without the reason.
-    path.write_bytes(cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes())

@@ -63,7 +63,15 @@ class TrainingConfig:
         Raises:
             Das3rError: One does not; names it.
         """
-        least = {"epochs": 1, "batch_size": 1, "group_size": 2, "drawn": 0, "drawn_frames": 2, "max_frames": 2}
+        least = {
+            "epochs": 1,
+            "batch_size": 1,
+            "group_size": 2,
+            "drawn": 0,
+            "drawn_frames": 2,
+            "max_frames": 2,
+            "seed": 0,
+        }
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 option = f"--{name.replace('_', '-')}"

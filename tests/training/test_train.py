@@ -114,6 +114,7 @@ def test_the_command_writes_a_checkpoint_that_das3r_masks_takes(
         ({"group_size": 9}, "take 8 at most"),
         ({"max_frames": 2}, r"Clips of 2 frames \(--max-frames\) hold no group of 3"),
         ({"held_out": 1.0}, "--held-out"),
+        ({"seed": -1}, r"-1 cannot be \(--seed\)"),
         ({"learning_rate": 0.0}, "--learning-rate"),
         ({"checkpoint": "no/such/place"}, "no/such/place does not exist"),
     ],
