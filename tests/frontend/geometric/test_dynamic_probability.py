@@ -25,7 +25,6 @@ from das3r_ns.frontend.geometric.pair_flows import PairFlows
 from das3r_ns.frontend.pairs import strided_pairs
 
 HEIGHT, WIDTH, FRAMES = 96, 160, 9
-RNG = np.random.default_rng(0)
 
 
 def _texture(height: int, width: int, hue: tuple[float, float, float], seed: int) -> np.ndarray:
@@ -159,7 +158,7 @@ def test_reports_each_frame() -> None:
 def test_static_clip_has_no_movers(camera: float) -> None:
     ground = _texture(HEIGHT, 2 * WIDTH, (90, 120, 90), 1)
     frames = np.stack([_window(ground, camera * t, 0.3 * camera * t, HEIGHT, WIDTH) for t in range(FRAMES)])
-    images = np.clip(frames + RNG.normal(0, 3, frames.shape), 0, 255).astype(np.uint8)
+    images = np.clip(frames + np.random.default_rng(0).normal(0, 3, frames.shape), 0, 255).astype(np.uint8)
     probability = _probability(images, _flows(images))
     assert (probability > 0.5).mean() < 0.01
     assert probability.mean() < 0.01
@@ -300,7 +299,7 @@ def test_relative_evidence_goes_by_most_of_an_object() -> None:
 def test_segment_frame_follows_the_colours() -> None:
     image = np.full((60, 80, 3), (40, 60, 160), np.uint8)
     image[20:40, 30:50] = (220, 180, 60)
-    image = np.clip(image + RNG.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
+    image = np.clip(image + np.random.default_rng(0).normal(0, 4, image.shape), 0, 255).astype(np.uint8)
     relative = np.zeros((60, 80), np.float32)
     relative[18:42, 28:52] = 0.4  # undecided
     relative[22:38, 32:48] = 1.0

@@ -7,7 +7,6 @@ import hashlib
 import io
 import shutil
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,13 +73,11 @@ def data(demo_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_auto_without_weights_is_geometric_at_once_and_says_why(
+def test_auto_without_weights_is_geometric_and_says_why(
     hub_cache: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    start = time.perf_counter()
     choice = choose_front_end(FrontEndConfig(), quiet())
-    assert time.perf_counter() - start < 5
     assert choice.name == "geometric" and choice.identity is None
     assert choice.message.startswith("Front end: geometric (") and "\n" not in choice.message
     assert "`das3r weights --download das3r`" in choice.message and str(hub_cache) in choice.message

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,11 +152,11 @@ def test_a_bad_checkpoint_is_refused_before_the_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = damage(checkpoint, quick)
-    start = time.perf_counter()
     with pytest.raises(SystemExit) as left:
         main.entrypoint(masks(data, tmp_path / "out", path))
-    assert left.value.code == 1 and time.perf_counter() - start < 30
-    error = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("das3r: "))
+    said = capsys.readouterr().err
+    assert left.value.code == 1 and "Network: pairs" not in said and "Optical flow" not in said
+    error = next(line for line in said.splitlines() if line.startswith("das3r: "))
     assert all(word in error for word in words), error
     assert not list((data / ".das3r").glob("*/")) and not (tmp_path / "out" / "masks").exists()
     assert not (checkpoint / "planted").exists()
