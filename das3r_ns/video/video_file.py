@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import av
 import av.filter
@@ -186,7 +187,8 @@ class VideoFile(Clip):
                 )
             if not container.streams.video:
                 raise Das3rError(f"{self.path} has no video stream in it (only sound?). Name a file with a picture.")
-            stream = container.streams.video[0]
+            # That which players show: a picture for the cover may come first.
+            stream = cast(VideoStream, container.streams.best("video") or container.streams.video[0])
             stream.thread_type = "AUTO"
             yield container, stream
 

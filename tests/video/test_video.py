@@ -288,6 +288,20 @@ def test_pixels_that_are_not_square_are_made_square(tmp_path: Path) -> None:
     assert clip.working_images(512).shape == (3, 40, 64, 3)
 
 
+def test_a_picture_for_the_cover_is_not_the_film(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "film.mkv"), "w") as container:
+        cover, film = container.add_stream("mjpeg", rate=1), container.add_stream("mpeg4", rate=10)
+        for stream, side, pixels in ((cover, 64, "yuvj420p"), (film, 48, "yuv420p")):
+            stream.width, stream.height, stream.pix_fmt = side, side, pixels
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(0, 64, 64), format="rgb24")))
+        container.mux(cover.encode())
+        for number in range(5):
+            container.mux(film.encode(av.VideoFrame.from_ndarray(picture(number, 48, 48), format="rgb24")))
+        container.mux(film.encode())
+    clip = open_clip(tmp_path / "film.mkv")
+    assert (clip.size, len(clip.names)) == ((48, 48), 5)
+
+
 def test_the_hash_follows_content_names_and_selection(tmp_path: Path) -> None:
     for number in range(6):
         save(tmp_path / "a" / f"{number}.png", picture(number))
