@@ -83,6 +83,8 @@ def lens_falloff(images: UInt8[np.ndarray, "N H W 3"], flows: PairFlows) -> Floa
     x, y = samples.place.T
     late = samples.pair > np.median(samples.pair)
     for half in (x < 0.5, x >= 0.5, y < 0.5, y >= 0.5, late, ~late):
+        if not half.any():  # two frames are one pair
+            return None
         share, _ = _fit(samples.of(half), falloff[:, None])
         if not ALIKE[0] < share[0] < ALIKE[1]:
             return None

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from das3r_ns.errors import Das3rError
+from das3r_ns.pictures import read_picture
 from das3r_ns.video.clip import THREADS, Clip
 from das3r_ns.video.image_folder import SUBFOLDERS, file_digest, images_in, read_image
 
@@ -147,9 +148,9 @@ def read_masks(
         Das3rError: A file cannot be read, or is no mask of this video; or nothing is static.
     """
 
-    def read(file: Path | None) -> tuple[Float[np.ndarray, "H W"], int]:
+    def read(file: Path | None) -> tuple[Float[np.ndarray, "H W"], float]:
         if file is None:
-            return np.full(size[::-1], np.nan, dtype=np.float32), 0
+            return np.full(size[::-1], np.nan, dtype=np.float32), 0.0
         image = read_image(file)
         height, width = image.shape[:2]
         if abs(width * size[1] / (height * size[0]) - 1) > SAME_SHAPE:
@@ -161,18 +162,18 @@ def read_masks(
         level = brightest.astype(np.float32) / 255
         level[brightest - image.min(axis=-1) > COLOURED] = 1.0
         shrinks = size[0] < width
-        return cv2.resize(level, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), int(
-            brightest.max()
-        )
+        level = cv2.resize(level, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        return level, float(brightest.max()) or _largest_of_16_bits(file)
 
     distinct = list(dict.fromkeys(masks.files))
     with ThreadPoolExecutor(THREADS) as pool:
         pictures = dict(zip(distinct, pool.map(read, distinct), strict=True))
-    brightest = [pictures[file][1] for file in distinct]
-    if 0 < max(brightest) <= NEARLY_BLACK:
+    brightest = max(pictures[file][1] for file in distinct)
+    if 0 < brightest <= NEARLY_BLACK:
+        largest = f"{brightest:.0f} of 255" if brightest >= 1 else f"{257 * brightest:.0f} of 65535"
         raise Das3rError(
-            f"The masks in {masks.folder} look black: their largest value is {max(brightest)} of 255. If they count "
-            "objects, make them white (255) where something moves."
+            f"The masks in {masks.folder} look black: their largest value is {largest}. If they count objects, make "
+            "them white where something moves."
         )
     probability = np.stack([pictures[file][0] for file in masks.files])
     given = [i for i, file in enumerate(masks.files) if file is not None]
@@ -188,6 +189,12 @@ def read_masks(
             "meant the static parts, swap black and white."
         )
     return probability
+
+
+def _largest_of_16_bits(file: Path) -> float:
+    """Of a picture that is black in 8 bits, 0 to 255: labels that count 1, 2, ... come to nothing there."""
+    picture = read_picture(file, cv2.IMREAD_UNCHANGED)
+    return 0.0 if picture is None or picture.dtype != np.uint16 else float(picture.max()) / 257
 
 
 def read_fixed(file: Path, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:

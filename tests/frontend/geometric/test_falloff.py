@@ -58,3 +58,10 @@ def test_a_camera_that_stands_does_not_tell(demo_video) -> None:
 def test_no_flow_says_nothing(demo_video) -> None:
     dark = np.zeros_like(demo_video.images[:3])
     assert lens_falloff(dark, dis_flow(dark, strided_pairs(3, (1,)))) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_frames_do_not_tell(demo_video) -> None:
+    square = np.square(place(demo_video)).sum(axis=-1)[..., None]
+    images = darkened(demo_video.images[[0, 8]], TRUE[0] * square + TRUE[1] * square**2)
+    assert lens_falloff(images, dis_flow(images, [(0, 1), (1, 0)])) is None

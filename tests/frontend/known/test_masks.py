@@ -138,6 +138,7 @@ def test_missing_masks_are_named_or_left_to_be_found(clip: Clip, truth: np.ndarr
         (lambda folder: cv2.imwrite(str(folder / "00002.png"), np.zeros((160, 90))), "another shape"),
         (lambda folder: rewrite(folder, lambda mask: mask * 0 + 255), "all white"),
         (lambda folder: rewrite(folder, lambda mask: mask // 255), "largest value is 1 of 255"),
+        (lambda folder: rewrite(folder, lambda mask: (mask // 255).astype(np.uint16)), "largest value is 1 of 65535"),
     ],
 )
 def test_masks_that_cannot_be_meant_are_refused(clip: Clip, truth, tmp_path: Path, spoil, says: str) -> None:
