@@ -106,14 +106,16 @@ def find_videos(
     if not named:
         raise Das3rError("No video is named. Give files, folders of frames, a pattern or a manifest (.csv, .yaml).")
     videos: list[Video] = []
-    for url in (url for text in named if is_url(text) for url in matching(text)):
-        videos.append(Video(_name_of_url(url), Path(url), options, front_end, url))
-    for path in (path for text in named if not is_url(text) for path in _expanded(text)):
-        if path.suffix.lower() in MANIFESTS:
-            videos += _read_manifest(path, options, front_end)
-        else:
-            found = [path] if path.is_file() or _is_video(path) else _videos_in(path)
-            videos += [Video(_name_of(video), video.resolve(), options, front_end) for video in found]
+    for text in named:
+        if is_url(text):
+            videos += [Video(_name_of_url(url), Path(url), options, front_end, url) for url in matching(text)]
+            continue
+        for path in _expanded(text):
+            if path.suffix.lower() in MANIFESTS:
+                videos += _read_manifest(path, options, front_end)
+            else:
+                found = [path] if path.is_file() or _is_video(path) else _videos_in(path)
+                videos += [Video(_name_of(video), video.resolve(), options, front_end) for video in found]
     by_name: dict[str, Video] = {}
     for video in videos:
         twin = by_name.setdefault(video.name, video)

@@ -83,6 +83,9 @@ def test_urls_name_videos(storage: Storage, tmp_path: Path) -> None:
     assert found[2].url == f"{url}/cow/frames" and matching(str(found[0].url)) == [found[0].url]
     (tmp_path / "list.yaml").write_text(f"- {url}/bee.mp4\n- {{video: {url}/ape.mp4, name: first}}\n")
     assert [video.name for video in find_videos([str(tmp_path / "list.yaml")])] == ["bee", "first"]
+    (tmp_path / "dog.mp4").touch()
+    mixed = [str(tmp_path / "dog.mp4"), f"{url}/cow/frames"]
+    assert [video.name for video in find_videos(mixed)] == ["dog", "cow"], "in their order"
     for gone in (f"{url}/gnu.mp4", f"{url}/*.mov"):
         with pytest.raises(StorageError, match=r"There is nothing at .*clips/"):
             find_videos([gone])

@@ -111,9 +111,13 @@ def _load_pickled(path: Path) -> Any:
             f"use a checkpoint in a folder with {CONFIG} and {WEIGHTS}."
         )
     is_zip = zipfile.is_zipfile(path)
-    with path.open("rb") as file:
-        if file.read(4) == b"PK\x03\x04" and not is_zip:
-            raise Das3rError(f"{path} is cut short: it has only {_size(path)}. {GET_ANOTHER}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise Das3rError(f"{path} cannot be read ({error}).") from None
+    if start == b"PK\x03\x04" and not is_zip:
+        raise Das3rError(f"{path} is cut short: it has only {_size(path)}. {GET_ANOTHER}")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True if is_zip else None)

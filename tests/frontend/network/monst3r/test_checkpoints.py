@@ -253,6 +253,17 @@ def test_refuses_foreign_files(content: bytes, tmp_path: Path, fill: ModuleType)
     assert "not a safetensors file" in refusal(folder)
 
 
+def test_refuses_a_pth_that_may_not_be_read(
+    weights: dict[str, Tensor], save_pth: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = save_pth(weights)
+    monkeypatch.setattr(Path, "open", denied)
+    assert "cannot be read" in refusal(path)
+
+
 def test_refuses_a_zip_that_torch_did_not_write(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.txt").write_text("a")
