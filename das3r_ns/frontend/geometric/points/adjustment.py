@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
+from das3r_ns.frontend.geometric.bundle.adjustment import bundle_adjust
 from das3r_ns.frontend.geometric.bundle.departures import normalised
-from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.result import BundleResult
 from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.loops.clip import look_back
@@ -163,10 +163,9 @@ def adjust_on_points(
     found = replace(found, taken=bool(enough and found.better()))
     core = well_tied(found.judged) if enough else range(0)
     if len(core) >= MIN_CORE and 0 < count - len(core) <= MOST and found.start.optics is None:
-        placed = place_anew(
-            found.tracks, found.cameras, sample_flows(flows, BundleAdjustmentConfig.fine_grid, static_weight), core
-        )
-        other = solve(_with_dense_depth(result, placed, scale, flows, static_weight), rival=found.cameras)
+        placed = place_anew(pyramids, found.cameras, core, static_weight)
+        moved = replace(found.cameras, w2c=placed)
+        other = solve(_with_dense_depth(result, moved, scale, flows, static_weight), rival=found.cameras)
         loose = [i for i in range(count) if i not in core]
         found = other if other.better(loose, EXPLAINED * other.samples.unit) else found
     pairs, back, ends = None, None, None
