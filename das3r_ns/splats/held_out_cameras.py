@@ -8,6 +8,7 @@ training frames round them, which needs no look at the held-out picture.
 from __future__ import annotations
 
 from bisect import bisect
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,23 +39,26 @@ def corrected_poses(
     )
 
 
+@torch.no_grad()
 def trained_poses(model: torch.nn.Module, cameras: Cameras) -> Float[np.ndarray, "N 3 4"]:
     """Camera-to-world (OpenGL axes) of the training cameras as training left them.
 
     Args:
-        model: Das3rModel, or any other, whose cameras are taken as they are.
+        model: Das3rModel, or any other, whose cameras its camera optimizer corrects, or nothing does.
         cameras: Of the training images, in their order.
     """
-    given = cameras.camera_to_worlds.double().cpu().numpy()
-    if not isinstance(model, Das3rModel):
-        return given
+    optimizer: Any = getattr(model, "camera_optimizer", None)
+    if not isinstance(model, Das3rModel) and optimizer is None:
+        return cameras.camera_to_worlds.double().cpu().numpy()
     poses = []
     for index in range(len(cameras)):
         camera = cameras[index : index + 1].to(model.device)
         camera.metadata = {"cam_idx": index}
-        with torch.no_grad():
+        if isinstance(model, Das3rModel):
             w2c = model.view_matrix(camera)[0].double().cpu().numpy()
-        poses.append(np.linalg.inv(w2c)[:3] * [1.0, -1.0, -1.0, 1.0])
+            poses.append(np.linalg.inv(w2c)[:3] * [1.0, -1.0, -1.0, 1.0])
+        else:
+            poses.append(optimizer.apply_to_camera(camera)[0].double().cpu().numpy())
     return np.stack(poses)
 
 

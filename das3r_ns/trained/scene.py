@@ -22,6 +22,7 @@ from das3r_ns.errors import Das3rError
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.shutter import Shutter
 from das3r_ns.scene.static_weight import static_weight
+from das3r_ns.splats.held_out_cameras import trained_poses
 from das3r_ns.trained.run import open_run, training_images
 
 if TYPE_CHECKING:
@@ -96,11 +97,7 @@ class TrainedScene:
         if not refined:
             return poses
         dataset = training_images(self.pipeline)
-        with torch.no_grad():
-            for index, frame in enumerate(dataset.metadata["frame_indices"].tolist()):
-                camera = dataset.cameras[index : index + 1].to(self.pipeline.device)
-                camera.metadata = {"cam_idx": index}  # by it the camera optimizer finds its correction
-                poses[frame] = self.model.camera_optimizer.apply_to_camera(camera)[0].double().cpu()
+        poses[dataset.metadata["frame_indices"]] = torch.from_numpy(trained_poses(self.model, dataset.cameras))
         return poses
 
     @cached_property
