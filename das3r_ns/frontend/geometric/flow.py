@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows, picture_texture, pixel_grid
+from das3r_ns.frontend.geometric.repetition import distinctness
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.workers import workers
 
@@ -62,7 +63,9 @@ def dis_flow(
     """
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     texture = np.stack([picture_texture(picture) for picture in grey])
-    flows = PairFlows(images.shape[1], images.shape[2], len(images), {}, texture)
+    with ThreadPoolExecutor(max_workers=workers()) as pool:
+        distinct = np.stack(list(pool.map(distinctness, grey)))
+    flows = PairFlows(images.shape[1], images.shape[2], len(images), {}, texture, distinct)
 
     def one(pair: Pair) -> tuple[Pair, Float[np.ndarray, "H W 2"]]:
         field = _solve_pair(grey[pair[0]], grey[pair[1]], _chained(flows, pair))
