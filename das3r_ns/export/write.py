@@ -126,7 +126,8 @@ def write_export(
     # Cameras of these have no lens: they get pinhole pictures, beside those of the video if others get them.
     apart = straight is not cameras and not set(chosen).isdisjoint(("blender", "nuke"))
     needed = 150 * len(cameras.xyz) + 250 * scene.model.num_points
-    with writing(directory, needed + (pictures + apart) * 4 * scene.num_frames * width * height) as temporary:
+    pixel = (pictures + apart) * (8 if image_format == "exr" else 4)
+    with writing(directory, needed + pixel * scene.num_frames * width * height) as temporary:
         if pictures:
             _write_pictures(scene, temporary, progress, undistort, image_format)
         if apart:

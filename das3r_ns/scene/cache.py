@@ -2,11 +2,12 @@
 
 One entry is a folder named by its key::
 
-    scene.json       format, key, frame names, camera kind, lens, light and falloff (if any), provenance, speed of the
-                     video and its size
+    scene.json       format, key, frame names, camera kind, lens, shutter, light and falloff (if any), provenance, speed
+                     of the video and its size
     estimate.npz     the arrays
     frames/          the frames at the working resolution, 00000.png, 00001.png, ...
-    frames_full/     the frames at the size of the video, once something asked for them
+    frames_full/     the frames at the size of the video, once something asked for them; frames_WxH/ at others
+    static-*/        static weights and masks, and points-*.npz seed points, once something was trained
 
 An entry is written under a temporary name and renamed, so it is there completely or not at all; two processes that
 compute the same entry end up with one of the two.

@@ -210,7 +210,7 @@ class TrainedScene:
         return weight if lens is None else lens.distorted_picture(weight)
 
     def static_weight(self, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-        """Static weight that the run was trained with (1 = static), interpolated at ``size``."""
+        """Static weight of the front end (1 = static), grown as for the training, interpolated at ``size``."""
         return static_weight(self.video.estimate.not_static[frame], self.parser.config.mask_dilation, size)
 
     def frames(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
