@@ -15,12 +15,12 @@ import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 from jaxtyping import Float, UInt8
 
-BT709, UNSPECIFIED = 1, 2
+BT709, UNSPECIFIED, BT601 = 1, 2, 6
 """Code points of ITU-T H.273, table 4, for the matrix."""
 PQ, HLG = 16, 18
 """Code points of ITU-T H.273, table 3, for the transfer function."""
-FULL_RANGE = 2
-"""FFmpeg's AVCOL_RANGE_JPEG."""
+LIMITED_RANGE, FULL_RANGE = 1, 2
+"""FFmpeg's AVCOL_RANGE_MPEG and AVCOL_RANGE_JPEG."""
 HD_LINES = 720
 """Films of so many lines that name no matrix are taken for BT.709."""
 REFERENCE_WHITE = 203.0

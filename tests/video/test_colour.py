@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import ColorRange, Colorspace
 
+from das3r_ns.frontend.report.write import write_video
 from das3r_ns.video import open_clip
 from das3r_ns.video.colour import HLG, PQ, REFERENCE_WHITE
 
@@ -133,6 +134,18 @@ def test_what_is_brighter_than_white_keeps_its_hue(tmp_path: Path, transfer: int
     clip = open_clip(film(tmp_path / "film.mkv", hdr_frame(light, transfer), BT2020, LIMITED, transfer))
     image = next(clip.original_images())[32, 48]
     np.testing.assert_allclose(image, 255 * np.array([1.0, 0.5, 0.5]) ** (1 / 2.2), atol=4)
+
+
+@pytest.mark.parametrize(("height", "matrix"), [(360, BT601), (721, BT709)])
+def test_films_that_we_write_have_the_colours_that_players_show(tmp_path: Path, height: int, matrix: int) -> None:
+    truth = colours(height, 480)
+    write_video(tmp_path / "film.mp4", iter([truth] * 3), 10, bits=40)
+    clip = open_clip(tmp_path / "film.mp4")
+    image = next(clip.original_images())
+    assert psnr(image, truth[: len(image)]) > 38
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        frame = next(container.decode(video=0))
+    assert (int(frame.colorspace), int(frame.color_range)) == (matrix, LIMITED)
 
 
 def test_interlaced_films_are_made_whole(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import av
 import av.codec
 import cv2
 import numpy as np
+from av.video.reformatter import Colorspace
 from jaxtyping import Float, UInt8
 
 from das3r_ns.errors import Das3rError
@@ -25,6 +26,7 @@ from das3r_ns.scene.cache import read_frame
 from das3r_ns.scene.estimate import SceneEstimate
 from das3r_ns.scene.geometry import resize_intrinsics
 from das3r_ns.scene.points import fused_points
+from das3r_ns.video.colour import BT601, BT709, HD_LINES, LIMITED_RANGE
 
 MARKER = "das3r.json"
 """Holds where the folder's content comes from; tells our folders from others."""
@@ -187,7 +189,7 @@ def write_video(
     """
     codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
     with av.open(str(path), "w") as container:
-        stream = None
+        stream, matrix = None, Colorspace.ITU601
         for number, image in enumerate(images):
             odd = any(side % 2 for side in image.shape[:2])
             if odd and codec == "mpeg4":
@@ -197,9 +199,16 @@ def write_video(
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv444p" if odd and codec != "mpeg4" else "yuv420p"
                 stream.bit_rate = bits * image.shape[0] * image.shape[1]
+                # Players take films of so many lines for BT.709, whose colours swscale does not make unasked.
+                large = image.shape[0] >= HD_LINES
+                matrix = Colorspace.ITU709 if large else Colorspace.ITU601
+                stream.codec_context.colorspace = BT709 if large else BT601
+                stream.codec_context.color_range = LIMITED_RANGE
                 if times is not None:
                     stream.codec_context.time_base = stream.time_base = TIME_BASE
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24").reformat(
+                format=stream.pix_fmt, dst_colorspace=matrix, dst_color_range=LIMITED_RANGE
+            )
             if times is not None:
                 frame.time_base, frame.pts = TIME_BASE, round(times[number] / TIME_BASE)
             container.mux(stream.encode(frame))
