@@ -17,8 +17,8 @@ SMOOTHING, SPECK, GROWTH, BAND = 2.0, 1.0, 2.0, 3.0
 """Radius over which residuals are averaged, radius of specks that are ignored, growth of what is replaced (outlines mix
 the mover's colour in), and width of the ramp, inside what is replaced, from the frame to the render."""
 EXPOSURE_REACH = 0.1
-"""Distance over which the exposure is matched, relative to the width. Far wider than a shadow at the feet of a mover,
-which is a difference between frame and render too and must not be carried into the plate."""
+"""Distance over which the exposure is matched, relative to the longer side. Far wider than a shadow at the feet of a
+mover, which is a difference between frame and render too and must not be carried into the plate."""
 MAX_GAIN = 1.5
 """Largest factor (and inverse of the smallest) between the exposure of frame and render."""
 
@@ -78,13 +78,14 @@ def exposure_gain(
     """
     height, width = static.shape
     # A smooth field: computed on a small picture, where wide filters cost nothing.
-    small = (min(width, 96), max(1, round(height * min(width, 96) / width)))
+    scale = min(1.0, 96 / max(width, height))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
     weight = static.astype(np.float32)[..., None]
     means = []
     for picture in (frame * weight, render * weight):
         means.append(
             cv2.GaussianBlur(
-                cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (0, 0), EXPOSURE_REACH * small[0]
+                cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (0, 0), EXPOSURE_REACH * max(small)
             )
         )
     # The constant, a hundredth of white, leaves dark surroundings and those without a static pixel alone.

@@ -89,6 +89,13 @@ def test_a_shadow_beside_the_mover_is_not_carried_in(clean: np.ndarray) -> None:
     assert np.abs(gain[replaced] - 1).mean() < 0.06
 
 
+def test_a_film_held_upright_is_exposed_like_any_other(clean: np.ndarray) -> None:
+    frame, static = clean * np.linspace(0.7, 1.2, WIDTH, dtype=np.float32)[:, None], ~box(25, 60, 40, 40)
+    gain = exposure_gain(frame, clean, static)
+    upright = exposure_gain(*(np.ascontiguousarray(m.swapaxes(0, 1)) for m in (frame, clean, static)))
+    np.testing.assert_allclose(upright.swapaxes(0, 1), gain, atol=1e-4)
+
+
 def test_no_static_pixel_or_no_moving_one(clean: np.ndarray) -> None:
     everything = np.ones((HEIGHT, WIDTH), bool)
     np.testing.assert_allclose(blend(clean * 0, clean, everything), clean, atol=1e-6)
