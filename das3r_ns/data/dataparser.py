@@ -254,7 +254,7 @@ class Das3rVideoDataParser(DataParser):
             self.prepared.image_paths,
             train,
             SeedSettings(self.config.seeds, self.config.max_points, self.config.keep_dynamic_points),
-            dense_device(front_end.device, front_end.kernels),
+            lambda: dense_device(front_end.device, front_end.kernels),
         )
         xyz = (torch.from_numpy(points.xyz).double() @ transform[:, :3].T + transform[:, 3]) * scale
         metadata = {

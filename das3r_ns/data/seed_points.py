@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -42,7 +42,7 @@ def seed_points(
     image_filenames: Sequence[Path],
     frames: Sequence[int],
     settings: SeedSettings,
-    device: torch.device | None = None,
+    device: Callable[[], torch.device | None] = lambda: None,
 ) -> SeedPoints:
     """Seed points, computed at the first call and read back afterwards.
 
@@ -53,7 +53,8 @@ def seed_points(
         image_filenames: Frames at the working resolution, one for each frame of the estimate.
         frames: The frames that train.
         settings: How to make them.
-        device: Where to fuse them in torch; None = compiled by numba, on the CPU.
+        device: Where to fuse them in torch; None = compiled by numba, on the CPU. Asked only if they are not there yet:
+            a run is opened on other machines, too.
 
     Raises:
         Das3rError: The folder cannot be written, or (almost) nothing in the video is static.
@@ -66,7 +67,7 @@ def seed_points(
     if settings.seeds == "paper":
         points = per_pixel_points(estimate, images, frames, settings.max_points)
     else:
-        points = fused_points(estimate, images, frames, settings.max_points, settings.keep_dynamic, device)
+        points = fused_points(estimate, images, frames, settings.max_points, settings.keep_dynamic, device())
     if len(points.xyz) < LEAST_POINTS:
         raise Das3rError(
             f"Almost every pixel of the {len(frames)} training frames was taken for something that moves, so there is "

@@ -26,6 +26,7 @@ from das3r_ns.data.dataparser import (
 from das3r_ns.data.training_data import estimate_fingerprint, static_files
 from das3r_ns.errors import Das3rError
 from das3r_ns.frontend import run
+from das3r_ns.frontend.geometric.torch_kernels import choice
 from das3r_ns.frontend.prepared import PreparedScene
 from das3r_ns.frontend.verdict import Doubt, Verdict
 from das3r_ns.scene import cache
@@ -292,6 +293,16 @@ def test_damaged_points_are_made_again(make_outputs, left: int) -> None:
     stored = next(first.mask_filenames[0].parents[2].glob("points-*.npz"))
     stored.write_bytes(stored.read_bytes()[:left])
     torch.testing.assert_close(make_outputs().metadata["points3D_xyz"], first.metadata["points3D_xyz"])
+
+
+def test_points_that_are_there_need_not_the_gpu_that_made_them(make_outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_here(*_: object) -> None:
+        raise Das3rError("--device cuda does not work here")
+
+    first = make_outputs()
+    monkeypatch.setattr(choice, "dense_device", none_here)
+    again = make_outputs()
+    torch.testing.assert_close(again.metadata["points3D_xyz"], first.metadata["points3D_xyz"])
 
 
 def test_metadata_of_the_seeds(make_outputs) -> None:
