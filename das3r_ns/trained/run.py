@@ -52,6 +52,8 @@ def open_run(config_path: Path) -> Pipeline:
                 f"The checkpoint {checkpoints[-1]} is damaged or cut off. Copy it anew, or delete it where an earlier "
                 "one lies beside it; else train again."
             )
+        # Else nerfstudio takes that which a resumed training began with, or stumbles over any other file there.
+        config.load_step = int(checkpoints[-1].stem.removeprefix("step-"))
         return config
 
     try:

@@ -70,7 +70,12 @@ def test_a_run_opens_from_any_folder_and_a_copy_is_the_copy(make_trainer, tmp_pa
     assert [scene.parser.config.kept for scene in opened] == [run / "scene", copy / "scene"]
     shutil.rmtree(run)
     assert TrainedScene(open_run(copy / "config.yml")).model.means.mean().item() == moved[1]
-    (checkpoint,) = (copy / "nerfstudio_models").iterdir()
+    resumed = yaml.load((copy / "config.yml").read_text(), Loader=yaml.Loader)
+    resumed.load_step = 700  # of the run that it went on from
+    (copy / "config.yml").write_text(yaml.dump(resumed))
+    (copy / "nerfstudio_models/.DS_Store").touch()
+    assert TrainedScene(open_run(copy / "config.yml")).model.means.mean().item() == moved[1]
+    (checkpoint,) = (copy / "nerfstudio_models").glob("*.ckpt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:10_000])
     with pytest.raises(Das3rError, match=r"step-000000000\.ckpt is damaged or cut off"):
         open_run(copy / "config.yml")
