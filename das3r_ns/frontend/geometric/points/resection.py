@@ -27,8 +27,8 @@ WINDOW = 8
 MIN_CORE = 8
 """Frames that must be well tied, one after the other, for others to be placed by them."""
 
-MOST = 12
-"""Frames that are placed anew at most."""
+MOST = 32
+"""Frames that are placed anew at most: each takes about a second."""
 
 
 def well_tied(held_back: HeldBack) -> range:
