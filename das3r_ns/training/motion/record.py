@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,3 +155,6 @@ def save_samples(samples: Sequence[Sample], file: Path) -> None:
         temporary.replace(file)
     except OSError as error:
         raise Das3rError(f"What the front end saw cannot be written to {file}: {error}.") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

@@ -46,6 +46,17 @@ def test_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Record(tmp_path / "a.npz")
 
 
+def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(path: Path, **parts: np.ndarray) -> None:
+        path.write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fill)
+    with pytest.raises(Das3rError, match=r"cannot be written to .*a\.npz: .*No space left"):
+        save_samples([_flat(np.zeros((8, 8), np.uint8), np.zeros((8, 8)))], tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
 def test_scores(tmp_path: Path) -> None:
     truth = np.zeros((10, 10), np.uint8)
     truth[:5] = 255
