@@ -20,12 +20,12 @@ class ImageMetrics:
 
     LPIPS is built at its first use and not as a module of the model: constructing it downloads weights, and these
     have no business in a checkpoint.
+
+    Args:
+        measure_lpips: Whether to try LPIPS.
     """
 
     def __init__(self, measure_lpips: bool) -> None:
-        """Args:
-        measure_lpips: Whether to try LPIPS.
-        """
         self._wants_lpips = measure_lpips
         self._lpips: Lpips | None = None
 

@@ -125,6 +125,11 @@ class GatedOptimizers(Optimizers):
 
     On a GPU the gate is not looked at, which would wait for the render: the fused Adam has a switch of its own on the
     device (``found_inf``, by which mixed precision leaves out a step), and a closed gate throws it.
+
+    Args:
+        config: Optimizer and scheduler of each group.
+        param_groups: Parameters of each group.
+        gates: Group -> whether it may step now; groups not named always may.
     """
 
     def __init__(
@@ -133,13 +138,6 @@ class GatedOptimizers(Optimizers):
         param_groups: dict[str, list[Parameter]],
         gates: Mapping[str, Callable[[], bool | Bool[Tensor, ""]]],
     ) -> None:
-        """Args as for nerfstudio's Optimizers, and:
-
-        Args:
-            config: Optimizer and scheduler of each group.
-            param_groups: Parameters of each group.
-            gates: Group -> whether it may step now; groups not named always may.
-        """
         super().__init__(config, param_groups)
         self._gates = gates
 
