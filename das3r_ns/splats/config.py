@@ -83,6 +83,12 @@ class Das3rModelConfig(SplatfactoModelConfig):
     """Unused, like stop_screen_size_at."""
     split_screen_size: tyro.conf.Suppress[float] = 0.0
     """Unused, like stop_screen_size_at."""
+    n_split_samples: tyro.conf.Suppress[int] = 2
+    """Unused: gsplat splits in two."""
+    output_depth_during_training: tyro.conf.Suppress[bool] = False
+    """Unused: depth is rendered where there is any to learn from (depth_weight)."""
+    color_corrected_metrics: tyro.conf.Suppress[bool] = False
+    """Unused: colours are measured as they are."""
 
 
 @dataclass
