@@ -208,7 +208,7 @@ class Das3rTrainer(Trainer):
         writer.write_out_storage()
         _leave(
             f"Stopped after step {self.step}; the checkpoint is in {self.checkpoint_dir}. Go on with the same command "
-            f"and --load-dir {self.checkpoint_dir}."
+            f"and --load-dir {self.checkpoint_dir}: that trains {self.config.max_num_iterations} steps more."
         )
 
     def _train_complete_viewer(self) -> None:
