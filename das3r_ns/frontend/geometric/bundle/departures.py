@@ -17,12 +17,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from das3r_ns.frontend.geometric.bundle.camera_kind import WEAK_FOCAL
 from das3r_ns.frontend.geometric.bundle.first_cameras import anneal, grow, rotations_only, solve_seeds
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import FINE_SMOOTHNESS, Robust, State, Terms
-from das3r_ns.frontend.geometric.bundle.uncertainty import optics_error
+from das3r_ns.frontend.geometric.bundle.uncertainty import information_of, optics_error
 
 Departure = Literal["zooms", "bends", "rolls"]
 """The fields of the samples that let it go."""
@@ -49,6 +50,9 @@ SMALLEST = 0.06
 SMALLEST_KNOWN = 0.04
 """The same on a fine grid, where it is known what moves. Clips of straight lenses come to 0.045 there, but that takes
 away less than half of :data:`TAKEN`."""
+
+LARGEST = 0.3
+"""How large a bend may be where the focal is a guess: that of an action camera is 0.2."""
 
 SMALLEST_READOUT = 0.15
 """How large a read-out must be, as a share of the frame time."""
@@ -144,7 +148,7 @@ def _size(samples: Samples, state: State, kind: Departure) -> float:
 
 
 def is_sure(solver: Solver, state: State, robust: Robust, smallest: float = SMALLEST) -> bool:
-    """Whether every departure is large, and large against its own standard error."""
+    """Whether every departure is large, and large against its own standard error, and a bend is likely."""
     samples, optics = solver.samples, state.optics
     if optics is None:
         return False
@@ -153,8 +157,23 @@ def is_sure(solver: Solver, state: State, robust: Robust, smallest: float = SMAL
         error = optics_error(solver, state, robust, _direction(samples, optics, kind))
         return _size(samples, state, kind) > max(_least(kind, smallest), SURE * error)
 
+    if samples.bends and not is_likely(samples, state, information_of(solver, state, robust)[1]):
+        return False
     kinds: tuple[Departure, ...] = ("zooms", "bends", "rolls")
     return all(sure(kind) for kind in kinds if getattr(samples, kind))
+
+
+def is_likely(samples: Samples, state: State, focal_std: float) -> bool:
+    """Whether a bend is no larger than lenses have it, or the focal is sure.
+
+    A camera that drives ahead tells neither focal nor bend from depth: together they take whatever the flow errs by.
+
+    Args:
+        samples: Of a lens that may bend.
+        state: Their solution.
+        focal_std: Standard error of log focal.
+    """
+    return focal_std < WEAK_FOCAL or _size(samples, state, "bends") < LARGEST
 
 
 def _direction(samples: Samples, optics: Optics, kind: Departure) -> Float[np.ndarray, " O"]:

@@ -14,6 +14,9 @@ from das3r_ns.frontend.geometric.pair_flows import PairFlows
 TYPICAL_FOCAL = 0.9
 """Focal over the longer side of the picture: telephones film at 0.7 to 0.9, camcorders at 0.9 and longer."""
 
+CORRELATED = 50.0
+"""How many flow residuals say as much as one independent measurement would: neighbours in space and time err alike."""
+
 
 @dataclass
 class Samples:
@@ -45,6 +48,8 @@ class Samples:
     """Whether the rows of a frame may have been read one after the other."""
     times: Float[np.ndarray, " N"] | None = None
     """When each frame was taken, in frame times of the video; None = one after the other."""
+    correlated: float = CORRELATED
+    """How many residuals say as much of the focal as one independent measurement would."""
 
     @property
     def num_frames(self) -> int:

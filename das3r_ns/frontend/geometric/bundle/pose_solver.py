@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from das3r_ns.frontend.geometric.bundle import share_kernels as kernels
 from das3r_ns.frontend.geometric.bundle.derivative_kernels import MIN_Z
 from das3r_ns.frontend.geometric.bundle.equations import Equations, Layout, layout, smoothed
-from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.flow_samples import CORRELATED, Samples
 from das3r_ns.frontend.geometric.bundle.optics import SHARED, Optics
 from das3r_ns.frontend.geometric.bundle.optics import prior as optics_prior
 from das3r_ns.frontend.geometric.bundle.pose_kernels import (
@@ -37,9 +37,6 @@ NEAR_RANGE = (1e-3, 200.0)
 
 RESIDUAL_FLOOR = 0.15
 """Pixels: the noise that flow has at best, below which no residual scale may fall."""
-
-CORRELATED = 50.0
-"""How many flow residuals say as much as one independent measurement would: neighbours in space and time err alike."""
 
 FOCAL_RANGE = (0.35, 3.0)
 """Bounds of the focal over the longer side: from a very wide lens to one so long that depth could not be seen."""
@@ -282,7 +279,7 @@ class Solver:
         at = equations.layout
         if not equations.depths_alone:
             kernels.add_up(at.rows, at.squares, at.index, equations.reduced, equations.gradient, hessian, gradient)
-        information = terms.focal_prior * CORRELATED / FOCAL_SIGMA**2
+        information = terms.focal_prior * self.samples.correlated / FOCAL_SIGMA**2
         hessian[focal, focal] += information
         gradient[focal] += information * np.log(state.focal / self.samples.focal_prior)
         if state.optics is not None:
@@ -341,7 +338,7 @@ class Solver:
         return normalise_scale(state), residual, cost
 
     def _priors(self, state: State, prior: float, target: Float[np.ndarray, "N K"]) -> float:
-        focal = CORRELATED * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
+        focal = self.samples.correlated * (np.log(state.focal / self.samples.focal_prior) / FOCAL_SIGMA) ** 2
         if state.optics is not None:
             unknowns = state.optics.unknowns
             own = optics_prior(self.samples.num_frames, self.samples.focuses)

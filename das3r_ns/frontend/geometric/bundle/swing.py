@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from das3r_ns.frontend.geometric.bundle.pose_solver import CORRELATED, Solver
+from das3r_ns.frontend.geometric.bundle.flow_samples import CORRELATED
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 
 SHARE = 0.1

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from das3r_ns.frontend.geometric.bundle.equations import Equations
 from das3r_ns.frontend.geometric.bundle.optics import SHARED
-from das3r_ns.frontend.geometric.bundle.pose_solver import CORRELATED, Solver
+from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
 from das3r_ns.frontend.geometric.bundle.steps import solve_positive
 
@@ -45,5 +45,5 @@ def _error(
     free = solver.free(state, terms)
     h, along = hessian[np.ix_(free, free)], direction[free]
     h += np.eye(len(h)) * (1e-9 * np.diag(h).max() + 1e-12)
-    variance = float(along @ solve_positive(h, along)) * CORRELATED
+    variance = float(along @ solve_positive(h, along)) * solver.samples.correlated
     return float(np.sqrt(np.clip(variance, 0.0, 1e6)))

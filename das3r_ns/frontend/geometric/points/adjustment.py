@@ -183,7 +183,15 @@ def adjust_on_points(
             if closed:
                 found, pairs = other, with_loops
     if may_bend and enough and found.state.optics is None:
-        bent = with_lens(found.tracks, found.samples, found.state, held_back, found.after, found.distance_after)
+        bent = with_lens(
+            found.tracks,
+            found.samples,
+            found.state,
+            held_back,
+            found.after,
+            found.distance_after,
+            result.focal_std,
+        )
         if bent is not None:
             samples, state, after = bent
             found = replace(found, samples=samples, state=state, after=after, taken=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
+from das3r_ns.frontend.geometric.bundle.departures import is_likely
 from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
@@ -60,8 +61,9 @@ def with_lens(
     held_back: Bool[np.ndarray, "N K"],
     straight: HeldBack,
     distance: Float[np.ndarray, "E K"],
+    focal_std: float,
 ) -> tuple[Samples, State, HeldBack] | None:
-    """The adjustment with a lens that bends, where matches held back come much closer by it.
+    """The adjustment with a lens that bends, where matches held back come much closer by it and it is a likely one.
 
     Args:
         tracks: The points.
@@ -70,6 +72,7 @@ def with_lens(
         held_back: The points that judge.
         straight: What they say of that solution.
         distance: Of every match under it, as :func:`judge` gives them.
+        focal_std: Standard error of log focal, by the flow.
 
     Returns:
         Samples, solution and what the matches held back say; None where the lens is as good as straight.
@@ -77,6 +80,8 @@ def with_lens(
     bends = replace(samples, bends=True)
     start = replace(state, optics=Optics.none(samples.num_frames))
     bent = adjust(bends, start, ~held_back[samples.sources], (*SCALES, SCALES[-1]))
+    if not is_likely(bends, bent, focal_std):
+        return None
     judged, distance_bent = judge(bends, bent, held_back, tracks.found)
     worth, explained = BENT
     if judged.median > (1.0 - worth) * straight.median or judged.share < explained:

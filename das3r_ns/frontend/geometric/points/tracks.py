@@ -53,6 +53,11 @@ TRUSTED = 0.1
 DISTINCT = 0.5
 """Distinctness (see ``PairFlows``) from which a point is looked for where flow leads."""
 
+CORRELATED = 2.5
+"""How many residuals of points say as much of the focal as one independent measurement would. Each errs for itself, but
+the ten or so of a point share its patch; and under a robust scale of twice the noise each costs a quarter of what it
+would by the noise. A prior that counts as against those of optical flow would draw a focal that points tell."""
+
 SHARES = 8
 """Runs of pairs for each thread: pairs with nothing in common take next to no time,
 so that runs differ."""
@@ -132,6 +137,7 @@ class Tracks:
             bends=start.optics is not None and bool(start.optics.bend.any()),
             rolls=rolls,
             times=self.times,
+            correlated=CORRELATED,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 from das3r_ns.frontend.geometric.bundle.adjustment import BundleAdjustmentConfig, bundle_adjust
-from das3r_ns.frontend.geometric.bundle.flow_samples import Samples
+from das3r_ns.frontend.geometric.bundle.departures import is_likely
+from das3r_ns.frontend.geometric.bundle.flow_samples import Samples, sample_flows
 from das3r_ns.frontend.geometric.bundle.optics import Optics
 from das3r_ns.frontend.geometric.bundle.pose_solver import Solver
 from das3r_ns.frontend.geometric.bundle.state import Robust, State, Terms
@@ -171,6 +173,14 @@ def test_a_second_pass_finds_the_lens_that_the_first_one_missed(make_room: Calla
     assert result.bend is not None and result.zoom is None
     assert result.focal == pytest.approx(240.0, rel=0.02)
     np.testing.assert_allclose(result.bend, (-0.25, 0.05), rtol=0.15)
+
+
+def test_large_bend_is_not_believed_where_the_focal_is_a_guess(make_room: Callable[..., Any]) -> None:
+    samples = replace(sample_flows(make_room().flows, 12, None), bends=True)
+    state = State(np.tile(np.eye(4), (6, 1, 1)), np.ones(samples.points.shape[:2]), 280.0)
+    for bend, focal_std, likely in ((0.7, 0.3, False), (0.7, 0.05, True), (-0.15, 0.3, True)):
+        bent = replace(state, optics=Optics(np.zeros(6), np.array([bend, 0.0])))
+        assert is_likely(samples, bent, focal_std) is likely
 
 
 def test_kernels_are_the_plain_formulas() -> None:

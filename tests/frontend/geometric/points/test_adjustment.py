@@ -53,6 +53,18 @@ def test_a_mover_that_nobody_has_masked(make_film: Callable[..., Any]) -> None:
     assert film.room.path_error(masked.result.c2w_cv) < 1.5e-3
 
 
+def test_focal_of_a_camera_that_drives_ahead_is_not_drawn_to_what_is_usual(make_film: Callable[..., Any]) -> None:
+    steps = np.arange(8)
+    sway = 0.004 * np.stack([np.sin(1.3 * steps), np.sin(steps), 0 * steps], axis=1)
+    c2w = geo.se3_exp(np.concatenate([np.zeros((8, 3)), sway], axis=1))
+    c2w[:, 0, 3], c2w[:, 2, 3] = 0.02 * np.sin(steps), 0.05 * steps - 1.0
+    film = make_film(count=8, c2w=c2w, focal=200.0, grain=1.0)
+    start = film.solution(film.shaken(0.003, 0.001), focal=210.0)
+    found = adjust_on_points(start, film.room.flows, film.images)
+    assert found.taken
+    assert found.result.focal == pytest.approx(200.0, rel=0.006)  # 1.3 % too long under the prior for optical flow
+
+
 def test_a_known_focal_stays(plain: Any) -> None:
     start = plain.solution(plain.shaken())
     found = adjust_on_points(start, plain.room.flows, plain.images, known_focal=plain.room.focal)
