@@ -219,13 +219,13 @@ def load_tracker(model: str | None, wanted: str = "auto") -> Tracker:
     import torch
     from transformers import Sam2VideoModel, Sam2VideoProcessor  # pyright: ignore[reportMissingImports]
 
-    from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device
+    from das3r_ns.frontend.device import usable_device  # here, for without SAM 2 no torch is needed
 
     source = model or DEFAULT_MODEL
     folder = Path(source).expanduser()
     source = str(folder) if folder.is_dir() else source
     local = {"local_files_only": model is None}
-    device = str(dense_device(wanted, "torch"))
+    device = str(usable_device(wanted))
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     network = Sam2VideoModel.from_pretrained(source, **local).to(device, dtype=dtype).eval()
     return Tracker(network, Sam2VideoProcessor.from_pretrained(source, **local), device, dtype)

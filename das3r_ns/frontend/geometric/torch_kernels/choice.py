@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from das3r_ns.errors import Das3rError
 from das3r_ns.frontend.config import Kernels
+from das3r_ns.frontend.device import usable_device
 
 FREE_SHARE, MOST = 0.6, 8 << 30
 """Share of the free memory of a GPU that a batch of frames may take, and bytes beyond which more gains nothing."""
@@ -27,23 +27,10 @@ def dense_device(device: str, kernels: Kernels, say: Callable[[str], None] = lam
     Raises:
         Das3rError: The device that is asked for does not work.
     """
-    asked = device != "auto"
     if kernels == "numba" or (kernels == "auto" and device == "cpu"):
         return None
-    if not asked and not torch.cuda.is_available():
-        return torch.device("cpu") if kernels == "torch" else None
-    try:
-        wanted = torch.device("cuda" if not asked else device)
-        if wanted.type == "cuda" and wanted.index is None:
-            wanted = torch.device("cuda", torch.cuda.current_device())
-        torch.ones(1, device=wanted).add_(1.0)  # a torch without kernels for this GPU says so only now
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        reason = str(error).strip().splitlines()[0]
-        if asked:
-            raise Das3rError(f"--device {device} does not work here ({reason}). Take another one, or auto.") from error
-        say(f"The GPU is not used for the front end ({reason}).")
-        return torch.device("cpu") if kernels == "torch" else None
-    return None if kernels == "auto" and wanted.type == "cpu" else wanted
+    found = usable_device(device, say)
+    return None if kernels == "auto" and found.type == "cpu" else found
 
 
 def described_device(device: torch.device | None) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from das3r_ns.errors import Das3rError
-from das3r_ns.frontend.geometric.torch_kernels import choice
+from das3r_ns.frontend import device as usable
 from das3r_ns.frontend.geometric.torch_kernels.arrays import on_device, quantiles
 from das3r_ns.frontend.geometric.torch_kernels.choice import dense_device, described_device
 
@@ -27,7 +27,7 @@ def there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         return torch.zeros(size)
 
     stand_in = SimpleNamespace(is_available=lambda: True, current_device=lambda: 1)
-    monkeypatch.setattr(choice, "torch", SimpleNamespace(cuda=stand_in, device=torch.device, ones=ones))
+    monkeypatch.setattr(usable, "torch", SimpleNamespace(cuda=stand_in, device=torch.device, ones=ones))
     return state
 
 
