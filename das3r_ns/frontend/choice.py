@@ -36,13 +36,13 @@ JOINING = 2
 FRONT_ENDS = {
     "geometric": FrontEnd(
         "das3r_ns.frontend.geometric.estimate",
-        12,
+        13,
         "optical flow and geometry, no trained weights",
         ("points", "stereo", "stopped"),
     ),
     "monst3r": FrontEnd(
         "das3r_ns.frontend.network.monst3r.front_end",
-        1,
+        2,
         "a network for pairs of frames, then global alignment",
         ("network_size", "pair_graph", "focal", "window", "window_overlap", "precision"),
     ),

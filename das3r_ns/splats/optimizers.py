@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, Optimizers
 from torch import Tensor
 from torch.nn import Parameter
@@ -25,6 +25,62 @@ class FusedAdamConfig(AdamOptimizerConfig):
         on_cpu = all(parameter.device.type == "cpu" for parameter in params)
         fused = on_cuda or (on_cpu and torch.__version__ >= (2, 4))  # pyright: ignore[reportOperatorIssue]
         return self._target(params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=fused)
+
+
+class FrameAdam(torch.optim.Optimizer):
+    """Adam of a parameter with a row for each frame, of which a step sees one or a few.
+
+    Adam goes on by its momentum in the steps that do not see a row: its camera moves on blindly after every look at it,
+    with N frames by about the square root of N times the learning rate, noise or not, and noise does not average out.
+    Here a row has its own count of steps and its moments move only where there is a gradient, as torch's SparseAdam has
+    it, which would have to ask the device how many rows there are. ``found_inf``, where it is set, leaves out a step.
+
+    Args:
+        params: The parameters [N, ...].
+        lr: Learning rate.
+        betas: Decay of the moments, by looks at a row.
+        eps: Added to the root of the second moment.
+    """
+
+    found_inf: Float[Tensor, ""] | None = None
+
+    def __init__(
+        self, params: Any, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-15
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move the rows that have a gradient."""
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                seen = (gradient != 0).flatten(1).any(dim=1).view(-1, *[1] * (gradient.ndim - 1))
+                if self.found_inf is not None:
+                    seen = seen & (self.found_inf == 0)
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros_like(seen, dtype=torch.float32)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                looks = state["step"] + seen
+                mean = torch.where(seen, state["exp_avg"].lerp(gradient, 1 - first), state["exp_avg"])
+                square = torch.where(seen, state["exp_avg_sq"].lerp(gradient**2, 1 - second), state["exp_avg_sq"])
+                state.update({"step": looks, "exp_avg": mean, "exp_avg_sq": square})
+                root = (square / (1 - second**looks)).sqrt() + group["eps"]
+                parameter.sub_(torch.where(seen, group["lr"] * mean / (1 - first**looks) / root, 0.0))
+
+
+@dataclass
+class FrameAdamConfig(AdamOptimizerConfig):
+    """:class:`FrameAdam`, for what has a row for each frame."""
+
+    def setup(self, params: Any) -> torch.optim.Optimizer:
+        """The optimizer of a list of parameters."""
+        return FrameAdam(params, lr=self.lr, eps=self.eps)
 
 
 Groups = dict[str, dict[str, Any]]
@@ -56,7 +112,10 @@ def das3r_optimizers(max_num_iterations: int = 0) -> Groups:
         "staticness": _adam(0.05),
         # Pixels of a picture 500 wide are within reach of a run as short as 1,500 steps; its last 40 % refine nothing,
         # so that the Gaussians settle where the cameras have come to rest.
-        "camera_opt": _adam(2e-4) | {"scheduler": SettlingConfig(until=0.6, max_steps=n)},
+        "camera_opt": {
+            "optimizer": FrameAdamConfig(lr=6e-4, eps=1e-15),
+            "scheduler": SettlingConfig(until=0.6, max_steps=n),
+        },
         "bilateral_grid": _adam(2e-3, 1e-4, n),
         "light": _adam(2e-3, 2e-4, n),
     }
@@ -152,7 +211,8 @@ class GatedOptimizers(Optimizers):
         """Step the named groups whose gate is open."""
         for group in self._gates.keys() & set(param_groups):
             is_open, optimizer = self._gates[group](), self.optimizers[group]
-            if isinstance(is_open, Tensor) and is_open.is_cuda and optimizer.defaults.get("fused"):
+            can_skip = isinstance(optimizer, FrameAdam) or optimizer.defaults.get("fused")
+            if isinstance(is_open, Tensor) and is_open.is_cuda and can_skip:
                 optimizer.found_inf = (~is_open).float()  # pyright: ignore[reportAttributeAccessIssue]
             elif not is_open:
                 optimizer.zero_grad()
