@@ -267,6 +267,20 @@ def test_relative_evidence_is_of_each_object() -> None:
         assert (certain[square] == moves).all()
 
 
+def test_objects_that_touch_are_judged_each_by_itself() -> None:
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    strong = _of_each(evidence.regions, masks) > 0.9
+    weak = _of_each(evidence.regions, np.broadcast_to(np.arange(WIDTH) > 140.0, masks.shape)) > 0.9
+    doubtful = _of_each(evidence.regions, np.broadcast_to(np.arange(HEIGHT)[:, None] // 8 == 5, masks.shape)) > 0.2
+    value = np.where(strong, 0.8, np.where(weak, 0.3, np.where(doubtful, 1.1 * SOME, 0.0)))
+    assert evidence.together(value > SOME)[0] <= 1 + (value <= SOME).sum() + 2  # nearly all of it hangs together
+    relative, certain = relative_evidence(dataclasses.replace(evidence, looks_behind=True), value)
+    np.testing.assert_allclose(relative[strong | weak], 1.0)
+    assert (certain[strong | weak] == 1).all()
+    assert relative[doubtful & ~(strong | weak)].max() < 0.5
+
+
 def test_less_evidence_is_enough_on_a_tripod() -> None:
     images, masks = _clip(1.5, 40, 40, 2.0)
     evidence = motion_evidence(images, _flows(images))
@@ -277,6 +291,19 @@ def test_less_evidence_is_enough_on_a_tripod() -> None:
         certain = relative_evidence(on_tripod, value)[1][inside]
         np.testing.assert_array_equal(certain, 1.0 if moves else 0.0)
         assert relative_evidence(evidence, value)[1][inside].max() < 0.5
+
+
+def test_less_evidence_is_sure_of_what_is_large_once_stereo_has_measured() -> None:
+    images, masks = _clip(1.5, 40, 40, 2.0)
+    evidence = motion_evidence(images, _flows(images))
+    measured = dataclasses.replace(evidence, looks_behind=True)
+    large = _of_each(evidence.regions, masks) > 0.9
+    small = np.arange(len(large)) == np.flatnonzero(large)[0]
+    for objects, sure in ((large, True), (small, False)):
+        value = np.where(objects, 0.176, 0.0)
+        assert (relative_evidence(measured, value)[1][objects] == 1).all() == sure
+        assert relative_evidence(evidence, value)[1][objects].max() < 0.6
+    assert not relative_evidence(measured, np.where(large, 0.145, 0.0))[1].any()
 
 
 def test_relative_evidence_goes_by_most_of_an_object() -> None:

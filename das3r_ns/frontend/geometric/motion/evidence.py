@@ -84,10 +84,14 @@ class EvidenceMaps:
         """How surely the flow, where it is good, says that the superpixel does not move."""
         return self.flow_trust * (1 - self.moved)
 
+    @property
+    def touching(self) -> Int[np.ndarray, "T 2"]:
+        """Superpixels that touch, in a frame or along the flow."""
+        return np.concatenate([self.regions.edges, self.links])
+
     def together(self, member: Bool[np.ndarray, " S"]) -> tuple[int, Int[np.ndarray, " S"]]:
         """How many groups there are, and that of each superpixel: members that touch, in a frame or along the flow."""
-        touching = np.concatenate([self.regions.edges, self.links])
-        edges = touching[member[touching].all(axis=1)]
+        edges = self.touching[member[self.touching].all(axis=1)]
         graph = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(member), len(member)))
         return connected_components(graph, directed=False)
 
