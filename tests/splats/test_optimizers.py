@@ -51,7 +51,7 @@ def test_a_step_that_is_left_out_leaves_no_trace():
 
 
 @pytest.mark.parametrize("of", [FrameAdam, torch.optim.Adam], ids=["frame-adam", "adam"])
-def test_a_run_goes_on_with_the_state_it_has_saved(of: type[torch.optim.Optimizer]):
+def test_a_run_goes_on_with_the_state_it_has_saved(of: type[FrameAdam | torch.optim.Adam]):
     """Runs of before have Adam's, one count of steps for all frames."""
     first = Parameter(torch.zeros(3, 6))
     saved = of([first], lr=1e-2)

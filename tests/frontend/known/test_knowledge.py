@@ -75,6 +75,7 @@ def test_masks_stay_with_their_frames_where_one_does_not_decode(room: Path, demo
     knowledge = find_knowledge(open_clip(room), FrontEndConfig(masks="given"))
     names = [name for number, name in enumerate(knowledge.clip.names) if number != 4]
     masks = knowledge.load(names, (160, 90), lambda _: None).masks
+    assert masks is not None
     np.testing.assert_array_equal(masks, np.delete(demo_video.estimate.dynamic_probability, 4, axis=0))
 
 

@@ -32,6 +32,9 @@ NEIGHBOURS = 8
 NEAR = 2.0
 """Pixels, in 1/427 of the longer side, up to which a keypoint lies where it is expected."""
 
+TRIES = 5000
+"""Poses that are tried, at most."""
+
 FEWEST = 12
 """Keypoints that must agree on a pose."""
 
@@ -118,7 +121,14 @@ def pose_by_keypoints(
     offsets = places - np.array(size) / 2
     cv2.setRNGSeed(0)
     found, turn, translation, agree = cv2.solvePnPRansac(
-        world, offsets, pinhole, None, None, None, False, 5000, NEAR * unit, 0.9999, None, cv2.SOLVEPNP_SQPNP
+        world,
+        offsets,
+        pinhole,
+        np.zeros(4),
+        iterationsCount=TRIES,
+        reprojectionError=NEAR * unit,
+        confidence=0.9999,
+        flags=cv2.SOLVEPNP_SQPNP,
     )
     if not found or agree is None or len(agree) < FEWEST:
         return None
