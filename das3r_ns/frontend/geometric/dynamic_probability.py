@@ -43,13 +43,6 @@ MOVES = (0.15, 0.2)
 """Evidence in the middle of an object from which it begins to move, and surely does. It is of one scale in every clip:
 what still scenes show by noise and doubtful depth stays in patches that hardly exceed :data:`SOME`."""
 
-SURE_OF_LARGE = 0.175
-"""Evidence in the middle of a large object from which it surely moves, once stereo has measured what lies behind. In
-eight still films no large one exceeds 0.15 then, nor 0.17 before it, but for rails whose depth is wrong."""
-
-LARGE = (0.002, 0.005)
-"""Shares of all pixels of a clip between which an object comes to count as large: small ones stand out by chance."""
-
 ON_TRIPOD = 0.8
 """What of both is enough before a camera that stands still: no depth is in doubt there."""
 
@@ -244,11 +237,8 @@ def relative_evidence(
     else:  # the depth by flow errs in large places, which would be mountains of their own
         count, label = evidence.together(value > enough * SOME)
     middle, most = (_quantile_of_each(value, evidence.regions.size, label, count, share) for share in (0.5, 0.8))
-    begins, surely = MOVES
-    if evidence.looks_behind:
-        share = np.bincount(label, evidence.regions.size, count) / evidence.regions.size.sum()
-        surely = surely + (SURE_OF_LARGE - surely) * np.clip((share - LARGE[0]) / (LARGE[1] - LARGE[0]), 0, 1)
-    certain = np.clip((middle / enough - begins) / (surely - begins), 0, 1)
+    begins, surely = (enough * bound for bound in MOVES)
+    certain = np.clip((middle - begins) / (surely - begins), 0, 1)
     certain, scale = certain[label], (certain / np.maximum(most, 2 * enough * SOME))[label]
     # What lies next to an object may be a limb of it that shows less.
     first, second = np.concatenate([evidence.regions.edges, evidence.regions.edges[:, ::-1]]).T
