@@ -293,19 +293,6 @@ def test_less_evidence_is_enough_on_a_tripod() -> None:
         assert relative_evidence(evidence, value)[1][inside].max() < 0.5
 
 
-def test_less_evidence_is_sure_of_what_is_large_once_stereo_has_measured() -> None:
-    images, masks = _clip(1.5, 40, 40, 2.0)
-    evidence = motion_evidence(images, _flows(images))
-    measured = dataclasses.replace(evidence, looks_behind=True)
-    large = _of_each(evidence.regions, masks) > 0.9
-    small = np.arange(len(large)) == np.flatnonzero(large)[0]
-    for objects, sure in ((large, True), (small, False)):
-        value = np.where(objects, 0.176, 0.0)
-        assert (relative_evidence(measured, value)[1][objects] == 1).all() == sure
-        assert relative_evidence(evidence, value)[1][objects].max() < 0.6
-    assert not relative_evidence(measured, np.where(large, 0.145, 0.0))[1].any()
-
-
 def test_relative_evidence_goes_by_most_of_an_object() -> None:
     """Doubtful ground that hangs together with a mover does not become one, and a fifth of it does not decide."""
     images, masks = _clip(1.5, 40, 40, 2.0)
