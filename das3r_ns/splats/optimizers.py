@@ -62,14 +62,15 @@ class FrameAdam(torch.optim.Optimizer):
                 if self.found_inf is not None:
                     seen = seen & (self.found_inf == 0)
                 state = self.state[parameter]
-                if not state:
-                    state["step"] = torch.zeros_like(seen, dtype=torch.float32)
+                # Not "step": torch leaves what is called so on the CPU when a checkpoint is read.
+                if "looks" not in state:
+                    state["looks"] = torch.zeros_like(seen, dtype=torch.float32)
                     state["exp_avg"] = torch.zeros_like(parameter)
                     state["exp_avg_sq"] = torch.zeros_like(parameter)
-                looks = state["step"] + seen
+                looks = state["looks"] + seen
                 mean = torch.where(seen, state["exp_avg"].lerp(gradient, 1 - first), state["exp_avg"])
                 square = torch.where(seen, state["exp_avg_sq"].lerp(gradient**2, 1 - second), state["exp_avg_sq"])
-                state.update({"step": looks, "exp_avg": mean, "exp_avg_sq": square})
+                state.update({"looks": looks, "exp_avg": mean, "exp_avg_sq": square})
                 root = (square / (1 - second**looks)).sqrt() + group["eps"]
                 parameter.sub_(torch.where(seen, group["lr"] * mean / (1 - first**looks) / root, 0.0))
 

@@ -52,7 +52,7 @@ def test_a_step_that_is_left_out_leaves_no_trace():
 
 @pytest.mark.parametrize("of", [FrameAdam, torch.optim.Adam], ids=["frame-adam", "adam"])
 def test_a_run_goes_on_with_the_state_it_has_saved(of: type[FrameAdam | torch.optim.Adam]):
-    """Runs of before have Adam's, one count of steps for all frames."""
+    """Runs of before have Adam's, which says nothing of single frames: looks at them are counted from 0."""
     first = Parameter(torch.zeros(3, 6))
     saved = of([first], lr=1e-2)
     for frame, gradient in gradients(9, 3):
