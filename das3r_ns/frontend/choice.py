@@ -36,7 +36,7 @@ JOINING = 2
 FRONT_ENDS = {
     "geometric": FrontEnd(
         "das3r_ns.frontend.geometric.estimate",
-        13,
+        14,
         "optical flow and geometry, no trained weights",
         ("points", "stereo", "stopped"),
     ),

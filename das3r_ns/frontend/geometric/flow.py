@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows, picture_texture, pixel_grid
-from das3r_ns.frontend.geometric.repetition import distinctness
 from das3r_ns.frontend.pairs import Pair
 from das3r_ns.workers import workers
 
@@ -63,9 +62,7 @@ def dis_flow(
     """
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
     texture = np.stack([picture_texture(picture) for picture in grey])
-    with ThreadPoolExecutor(max_workers=workers()) as pool:
-        distinct = np.stack(list(pool.map(distinctness, grey)))
-    flows = PairFlows(images.shape[1], images.shape[2], len(images), {}, texture, distinct)
+    flows = PairFlows(images.shape[1], images.shape[2], len(images), {}, texture)
 
     def one(pair: Pair) -> tuple[Pair, Float[np.ndarray, "H W 2"]]:
         field = _solve_pair(grey[pair[0]], grey[pair[1]], _chained(flows, pair))

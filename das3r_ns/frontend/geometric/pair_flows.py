@@ -27,8 +27,6 @@ class PairFlows:
     """Displacement (x, y) in pixels of this resolution, float16 to halve the memory; read through :meth:`flow`."""
     texture: Float[np.ndarray, "N H W"]
     """How well the picture pins the flow down in every direction: grey levels of :func:`picture_texture`, float16."""
-    distinctness: Float[np.ndarray, "N H W"] | None = None
-    """How surely what a pixel shows is not taken for its like beside it, see ``repetition``; None = all is distinct."""
     backgrounds: dict[Pair, Any] = field(default_factory=dict)
     """What ``motion.background_flow`` has fitted to some of them, kept for a second look."""
 
@@ -44,9 +42,7 @@ class PairFlows:
             for (i, j), flow in self.fields.items()
             if i in frames and j in frames
         }
-        run = slice(frames.start, frames.stop)
-        distinct = None if self.distinctness is None else self.distinctness[run]
-        return PairFlows(self.height, self.width, len(frames), fields, self.texture[run], distinct)
+        return PairFlows(self.height, self.width, len(frames), fields, self.texture[frames.start : frames.stop])
 
     def flow(self, i: int, j: int) -> Float[np.ndarray, "H W 2"]:
         """Displacement from frame i to frame j, float32 pixels."""

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from das3r_ns.frontend.geometric.pair_flows import PairFlows, picture_texture
-from das3r_ns.frontend.geometric.repetition import distinctness
 from das3r_ns.frontend.pairs import Pair
 
 UPDATES = 12
@@ -62,10 +61,8 @@ def raft_flow(
         The flow of each pair at the resolution of ``images``.
     """
     count, height, width = images.shape[:3]
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-    texture = np.stack([picture_texture(picture) for picture in grey])
-    distinct = np.stack([distinctness(picture) for picture in grey])
-    flows = PairFlows(height, width, count, {}, texture, distinct)
+    texture = np.stack([picture_texture(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)) for image in images])
+    flows = PairFlows(height, width, count, {}, texture)
     device = next(network.parameters()).device
     todo = sorted(pairs)
     for start in range(0, len(todo), BATCH):

@@ -160,8 +160,7 @@ def sample_flows(
         known_focal: Focal in pixels of the flow, None = to be found.
 
     Returns:
-        The samples. A flow is believed as far as it agrees with the flow back, and as the picture has texture there
-        that it does not repeat nearby.
+        The samples. A flow is believed as far as it agrees with the flow back, and as the picture has texture there.
     """
     width, height = flows.width, flows.height
     rows, columns = grid_shape(width, height, grid)
@@ -172,8 +171,6 @@ def sample_flows(
     targets = np.empty((len(pairs), rows * columns, 2), dtype=np.float32)
     weights = np.empty((len(pairs), rows * columns), dtype=np.float32)
     believed = [texture_weight(flows.texture[i][pixel[i]]) for i in frames]
-    if flows.distinctness is not None:
-        believed = [trust * flows.distinctness[i][pixel[i]] for i, trust in enumerate(believed)]
     for e, (i, j) in enumerate(pairs):
         forward = flows.fields[i, j][pixel[i]].astype(np.float32)
         targets[e] = points[i] + forward

@@ -23,7 +23,7 @@ from das3r_ns.frontend.geometric.points.held_back import EXPLAINED, HeldBack, is
 from das3r_ns.frontend.geometric.points.lens import SCALES, adjust, halves_of, with_focus, with_lens
 from das3r_ns.frontend.geometric.points.pyramids import Pyramids, build_pyramids, sample_map
 from das3r_ns.frontend.geometric.points.resection import MIN_CORE, MOST, place_anew, well_tied
-from das3r_ns.frontend.geometric.points.tracks import Tracks, by_flow, find_again, pick_points, without_twin
+from das3r_ns.frontend.geometric.points.tracks import Tracks, by_flow, find_again, pick_points
 from das3r_ns.frontend.pairs import Pair, both_ways, strided_pairs
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
@@ -284,13 +284,10 @@ def _solution(
     start = State(
         geo.invert_rigid(dense.c2w_cv), inverse_depth.astype(np.float64), dense.focal * scale, optics=dense.optics
     )
-    # What repeats itself is looked for only by cameras adjusted on what does not: others may have taken each mesh of a
-    # net for the next one, and so would every point of it.
-    alone = without_twin(tracks, flows)
-    find_again(tracks, start, by_flow(tracks, flows), among=alone)
+    find_again(tracks, start, by_flow(tracks, flows))
     # Cameras that roll do not say where to look: which row shows a point is not known before it is found.
     places = by_flow(tracks, flows) if dense.readout is not None else None
-    find_again(tracks, start, places, among=alone)
+    find_again(tracks, start, places)
     on_step()
     held_back = every_fifth(count, tracks.points.shape[1])
     state = start

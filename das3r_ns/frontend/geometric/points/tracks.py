@@ -50,9 +50,6 @@ FALLBACK = 0.01
 TRUSTED = 0.1
 """Trust (see ``Tracks.trust``) from which a point is worth looking for."""
 
-DISTINCT = 0.5
-"""Distinctness (see ``PairFlows``) from which a point is looked for where flow leads."""
-
 CORRELATED = 2.5
 """How many residuals of points say as much of the focal as one independent measurement would. Each errs for itself, but
 the ten or so of a point share its patch; and under a robust scale of twice the noise each costs a quarter of what it
@@ -224,21 +221,12 @@ def by_flow(tracks: Tracks, flows: PairFlows) -> Places:
     return places
 
 
-def without_twin(tracks: Tracks, flows: PairFlows) -> Bool[np.ndarray, "N K"] | None:
-    """Which points flow and cameras that are not yet exact do not take for another one of their kind; None = all."""
-    if flows.distinctness is None:
-        return None
-    found = [sample_map(*one, tracks.size) for one in zip(flows.distinctness, tracks.points, strict=True)]
-    return np.stack(found) > DISTINCT
-
-
 def find_again(
     tracks: Tracks,
     state: State,
     places: Places | None = None,
     on_pair: Callable[[], None] = lambda: None,
     wanted: Bool[np.ndarray, " E"] | None = None,
-    among: Bool[np.ndarray, "N K"] | None = None,
 ) -> None:
     """Look in the other frame of each pair for the points that have not been found there yet.
 
@@ -248,16 +236,14 @@ def find_again(
         places: Where to look; None = where the cameras expect the points.
         on_pair: Called after each pair.
         wanted: The pairs to look in; None = all.
-        among: The points to look for; None = all.
     """
     levels = tracks.pyramids.levels
-    worth = tracks.trust > TRUSTED if among is None else (tracks.trust > TRUSTED) & among
 
     def one(e: int) -> None:
         i, j = tracks.pairs[e]
         expected, affine, fits = _expected(tracks, state, i, j)
         place = np.where(fits[:, None], expected, NOWHERE) if places is None else places(i, j)
-        place = np.where((worth[i] & ~tracks.found[e])[:, None], place, NOWHERE)
+        place = np.where(((tracks.trust[i] > TRUSTED) & ~tracks.found[e])[:, None], place, NOWHERE)
         found, correlation = place, np.full(len(place), -1.0)
         for level in reversed(range(len(levels[i]))):
             source, target = levels[i][level], levels[j][level]

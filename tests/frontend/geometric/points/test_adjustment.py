@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from das3r_ns.frontend.geometric.points import adjustment, lens
 from das3r_ns.frontend.geometric.points.adjustment import adjust_on_points
 from das3r_ns.frontend.geometric.points.held_back import HeldBack, is_better, judge
 from das3r_ns.frontend.geometric.points.pyramids import build_pyramids, sample_map
-from das3r_ns.frontend.geometric.points.tracks import by_flow, find_again, pick_points, without_twin
+from das3r_ns.frontend.geometric.points.tracks import find_again, pick_points
 from das3r_ns.frontend.pairs import strided_pairs
 from das3r_ns.scene import geometry as geo
 from das3r_ns.scene.lens import Lens
@@ -75,33 +74,6 @@ def test_a_known_focal_stays(plain: Any) -> None:
 def test_exact_cameras_are_left_alone_or_stay_exact(plain: Any) -> None:
     found = adjust_on_points(plain.solution(), plain.room.flows, plain.images)
     assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
-
-
-def test_what_repeats_itself_is_left_to_cameras_by_what_does_not(plain: Any) -> None:
-    flows, half = plain.room.flows, plain.room.flows.width // 2
-    distinct = np.ones_like(flows.texture)
-    distinct[:, :, half:] = 0.05
-    flows = replace(flows, distinctness=distinct)
-    pyramids = build_pyramids(plain.images, 8)
-    start = plain.solution(plain.shaken())
-    tracks = pick_points(pyramids, strided_pairs(8, (1, 2)), start.inverse_depth)
-    alone = without_twin(tracks, flows)
-    assert alone is not None
-    np.testing.assert_array_equal(alone, tracks.points[..., 0] < half)
-    inverse_depth = np.ones(alone.shape)
-    state = State(geo.invert_rigid(start.c2w_cv), inverse_depth, start.focal)
-    find_again(tracks, state, by_flow(tracks, flows), among=alone)
-    sources = np.array([i for i, _ in tracks.pairs])
-    assert tracks.found[alone[sources]].mean() > 0.5
-    assert not tracks.found[~alone[sources]].any()
-    # Flow that takes each for the next of its kind, in half of the picture, then leads nobody astray.
-    astray = {(i, j): flow.copy() for (i, j), flow in flows.fields.items()}
-    for (i, j), flow in astray.items():
-        flow[:, half:, 0] += 12 * (j - i)
-    found = adjust_on_points(start, replace(flows, fields=astray), plain.images)
-    assert found.taken
-    assert plain.room.path_error(found.result.c2w_cv) < 1.5e-3
-    assert found.tracks > 1.5 * (alone & (tracks.trust > 0)).sum()
 
 
 def test_where_halves_disagree_wider_scales_are_tried(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
