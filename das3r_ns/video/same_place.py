@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from das3r_ns.video.sift import distinct_matches, find_keypoints
+
 FLOW_SIDE = 160
 """Longer side, in pixels, at which pictures are laid over each other by optical flow."""
 LEAST_SIDE = 32
@@ -28,8 +30,6 @@ WHOLE = np.s_[:, :]
 HALVES = (np.s_[:, :8], np.s_[:, 8:], np.s_[:4, :], np.s_[5:, :])
 """Regions of such a picture."""
 FEATURES = 600
-DISTINCT = 0.8
-"""Lowe's ratio: a match is kept where the second best is this much worse."""
 CONSISTENT = 15
 """Matches on one epipolar geometry from which two pictures have a place in common. Chance gives no more than about ten
 between unrelated ones, for seven suffice to define a geometry."""
@@ -56,11 +56,9 @@ class Look:
         return cv2.resize(self.grey, COARSE, interpolation=cv2.INTER_AREA).astype(np.float32)
 
     @cached_property
-    def features(self) -> tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 128"] | None]:
-        """Places and descriptors of SIFT (Lowe, IJCV 2004)."""
-        sift = cv2.SIFT.create(nfeatures=FEATURES, contrastThreshold=0.02)
-        points, descriptors = sift.detectAndCompute(self.grey, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-        return np.array([point.pt for point in points], np.float32).reshape(-1, 2), descriptors
+    def features(self) -> tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 128"]]:
+        """Places and descriptors of its keypoints."""
+        return find_keypoints(self.grey, FEATURES, 0.02)
 
 
 def flow_between(first: Look, second: Look) -> tuple[Float[np.ndarray, "h w 2"], float]:
@@ -79,10 +77,8 @@ def agreeing_matches(first: Look, second: Look) -> tuple[Float[np.ndarray, "M 2"
     """Places, in pixels of either picture, of distinct features that agree with one motion of a camera."""
     (here, these), (there, those) = first.features, second.features
     none = np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
-    if these is None or those is None or min(len(these), len(those)) < 8:
-        return none
-    pairs = [pair for pair in cv2.BFMatcher().knnMatch(these, those, k=2) if len(pair) == 2]
-    kept = {best.trainIdx: best.queryIdx for best, second in pairs if best.distance < DISTINCT * second.distance}
+    start, to = distinct_matches(these, those)
+    kept = dict(zip(to.tolist(), start.tolist(), strict=True))
     if len(kept) < 8:
         return none
     to, start = list(kept), list(kept.values())

@@ -14,10 +14,14 @@ from jaxtyping import Float, UInt8
 
 from das3r_ns.frontend.geometric.pair_flows import AGREEMENT, PairFlows, picture_texture, pixel_grid
 from das3r_ns.frontend.pairs import Pair
+from das3r_ns.video.sift import distinct_matches, find_keypoints
 from das3r_ns.workers import workers
 
 if TYPE_CHECKING:
     import torch
+
+KEYPOINTS = 1500
+"""Of either picture of a pair that has failed."""
 
 FAILED_SHARE = 0.3
 """A pair with a smaller share of agreeing pixels has failed."""
@@ -139,18 +143,11 @@ def _matched_homography(
     source: UInt8[np.ndarray, "H W"], target: UInt8[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "3 3"] | None:
     """Homography from source to target pixels that most SIFT matches obey, None where there is none."""
-    sift = cv2.SIFT.create(1500)
-    keys_i, descriptors_i = sift.detectAndCompute(source, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    keys_j, descriptors_j = sift.detectAndCompute(target, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    if len(keys_i) < 8 or len(keys_j) < 8:
+    (here, these), (there, those) = (find_keypoints(picture, KEYPOINTS) for picture in (source, target))
+    first, second = distinct_matches(these, those)
+    if len(first) < 20:
         return None
-    candidates = cv2.BFMatcher().knnMatch(descriptors_i, descriptors_j, k=2)
-    # Lowe's ratio test (IJCV 2004, section 7.1).
-    matches = [best for best, second in candidates if best.distance < 0.8 * second.distance]
-    if len(matches) < 20:
-        return None
-    points_i = np.array([keys_i[m.queryIdx].pt for m in matches], dtype=np.float32)
-    points_j = np.array([keys_j[m.trainIdx].pt for m in matches], dtype=np.float32)
+    points_i, points_j = here[first], there[second]
     cv2.setRNGSeed(0)
     # The bound is wide because a scene with depth obeys no homography exactly, and a start is all that is wanted.
     homography, inliers = cv2.findHomography(points_i, points_j, cv2.RANSAC, 0.02 * max(source.shape))

@@ -88,10 +88,9 @@ def appearance(looks: list[Look]) -> Float[np.ndarray, "N N"]:
     """
     rng = np.random.default_rng(0)
     described = [look.features[1] for look in looks]
-    there = [one for one in described if one is not None and len(one)]
-    if not there or sum(map(len, there)) < WORDS:
+    if sum(map(len, described)) < WORDS:
         return np.zeros((len(looks), len(looks)), np.float32)
-    every = np.concatenate(there).astype(np.float32)
+    every = np.concatenate(described)
     sample = every[rng.permutation(len(every))[:SAMPLED]]
     cv2.setRNGSeed(0)
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 15, 1e-3)
@@ -101,9 +100,9 @@ def appearance(looks: list[Look]) -> Float[np.ndarray, "N N"]:
     return vectors @ vectors.T
 
 
-def _vector(descriptors: Float[np.ndarray, "K 128"] | None, words: Float[np.ndarray, "W 128"]) -> np.ndarray:
+def _vector(descriptors: Float[np.ndarray, "K 128"], words: Float[np.ndarray, "W 128"]) -> np.ndarray:
     vector = np.zeros_like(words)
-    if descriptors is not None and len(descriptors):
+    if len(descriptors):
         nearest = ((words**2).sum(axis=1) - 2 * descriptors @ words.T).argmin(axis=1)
         np.add.at(vector, nearest, descriptors - words[nearest])
         vector /= np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-6)  # no word has more to say than others

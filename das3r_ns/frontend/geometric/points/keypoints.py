@@ -1,4 +1,4 @@
-"""Keypoints that are told by what they look like, wherever in the picture they are, and cameras placed by them."""
+"""Cameras placed by keypoints."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from das3r_ns.frontend.geometric.bundle.state import State
 from das3r_ns.frontend.geometric.points.pyramids import Pyramids, sample_map
 from das3r_ns.frontend.weighted_median import weighted_median
 from das3r_ns.scene import geometry as geo
+from das3r_ns.video.sift import distinct_matches, find_keypoints
 
 NUMBER = 4096
 """Keypoints of a frame, at most."""
@@ -20,14 +21,8 @@ NUMBER = 4096
 CONTRAST = 0.01
 """Of a keypoint, as OpenCV's SIFT has it: a quarter of its default, for faint ones that fit are welcome."""
 
-DISTINCT = 0.8
-"""Distance of the best descriptor from which the second best must differ by this factor (Lowe, IJCV 2004)."""
-
 STAYS = 0.5
 """Probability of being static from which a keypoint counts."""
-
-NEIGHBOURS = 8
-"""Other frames, at most, that say how far away the keypoints of one are."""
 
 NEAR = 2.0
 """Pixels, in 1/427 of the longer side, up to which a keypoint lies where it is expected."""
@@ -48,13 +43,18 @@ SPREAD = 0.5
 
 @dataclass
 class Keypoints:
-    """SIFT keypoints (Lowe, IJCV 2004) of some frames, at the size of the video, computed once they are asked for."""
+    """Keypoints of some frames, at the size of the video, and their matches, computed once they are asked for."""
 
     pyramids: Pyramids
     static_weight: Float[np.ndarray, "N h w"] | None = None
     """Probability that each pixel is static, at any resolution; None = not known."""
     _of: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     _matches: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> float:
+        """Pixels of the finest level per pixel of a picture whose longer side has 427, for which bounds are meant."""
+        return max(self.pyramids.size) / 427
 
     def places(self, i: int) -> Float[np.ndarray, "K 2"]:
         """Image coordinates of those of a frame, in pixels of the finest level."""
@@ -66,26 +66,18 @@ class Keypoints:
             return self._matches[j, i][:, ::-1]
         if (i, j) not in self._matches:
             here, there = self._features(i)[1], self._features(j)[1]
-            found = np.empty((0, 2), dtype=np.int64)
-            if min(len(here), len(there)) >= 2:
-                matcher = cv2.BFMatcher()
-                back = np.array([match.trainIdx for match in matcher.match(there, here)])
-                pairs = [
-                    (best.queryIdx, best.trainIdx)
-                    for best, second in matcher.knnMatch(here, there, k=2)
-                    if best.distance < DISTINCT * second.distance and back[best.trainIdx] == best.queryIdx
-                ]
-                found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-            self._matches[i, j] = found
+            first, second = distinct_matches(here, there)
+            if len(first):
+                back = np.array([match.trainIdx for match in cv2.BFMatcher().match(there, here)])
+                mutual = back[second] == first
+                first, second = first[mutual], second[mutual]
+            self._matches[i, j] = np.stack([first, second], axis=1)
         return self._matches[i, j]
 
     def _features(self, i: int) -> tuple[Float[np.ndarray, "K 2"], Float[np.ndarray, "K 128"]]:
         if i not in self._of:
-            sift = cv2.SIFT.create(nfeatures=NUMBER, contrastThreshold=CONTRAST)
-            found, descriptors = sift.detectAndCompute(self.pyramids.levels[i][0], None)  # pyright: ignore[reportCallIssue, reportArgumentType]
-            # OpenCV counts pixels from the centre of the first one.
-            places = np.array([point.pt for point in found], dtype=np.float64).reshape(-1, 2) + 0.5
-            descriptors = np.empty((0, 128), np.float32) if descriptors is None else descriptors
+            found, descriptors = find_keypoints(self.pyramids.levels[i][0], NUMBER, CONTRAST)
+            places = found.astype(np.float64) + 0.5
             if self.static_weight is not None and len(places):
                 stays = sample_map(self.static_weight[i], places, self.pyramids.size) > STAYS
                 places, descriptors = places[stays], descriptors[stays]
@@ -116,9 +108,8 @@ def pose_by_keypoints(
     world, places = np.concatenate(world), np.concatenate(places)
     if len(world) < FEWEST:
         return None
-    size = keypoints.pyramids.size
-    unit, pinhole = max(size) / 427, np.diag([state.focal, state.focal, 1.0])
-    offsets = places - np.array(size) / 2
+    unit, pinhole = keypoints.unit, np.diag([state.focal, state.focal, 1.0])
+    offsets = places - np.array(keypoints.pyramids.size) / 2
     cv2.setRNGSeed(0)
     found, turn, translation, agree = cv2.solvePnPRansac(
         world,
@@ -143,7 +134,7 @@ def _refined(
     start: Float[np.ndarray, " 6"],
     spread: float,
 ) -> Float[np.ndarray, "4 4"]:
-    """The pose near another one under which points are seen in the right direction; few blunders do not count (Cauchy).
+    """The pose near another one under which points are seen in the right direction; blunders hardly count (Cauchy).
 
     Args:
         world: The points.
@@ -170,9 +161,8 @@ def _in_space(
     keypoints: Keypoints, state: State, i: int, numbers: Int[np.ndarray, " M"], known: list[int]
 ) -> tuple[Float[np.ndarray, "M 3"], Bool[np.ndarray, " M"]]:
     """Where some keypoints of a frame lie in the world, and whether other frames agree on it."""
-    others = sorted((j for j in known if j != i), key=lambda j: abs(j - i))[:NEIGHBOURS]
-    size, focal = keypoints.pyramids.size, state.focal
-    centre = np.array(size) / 2
+    others = [j for j in known if j != i]
+    centre, focal = np.array(keypoints.pyramids.size) / 2, state.focal
     rays = np.concatenate([(keypoints.places(i)[numbers] - centre) / focal, np.ones((len(numbers), 1))], axis=1)
     seen = np.full((len(others), len(numbers), 2), np.nan)
     for n, j in enumerate(others):
@@ -194,6 +184,6 @@ def _in_space(
     at = turned + inverse_depth[:, None] * shift
     front = at[..., 2] > 1e-6
     off = np.linalg.norm(at[..., :2] / np.where(front, at[..., 2], 1.0)[..., None] - seen, axis=-1) * focal
-    near = front & (np.nan_to_num(off, nan=np.inf) < NEAR * max(size) / 427)
+    near = front & (np.nan_to_num(off, nan=np.inf) < NEAR * keypoints.unit)
     world = geo.transform_points(geo.invert_rigid(state.w2c[i]), rays / inverse_depth[:, None])
     return world, (near.sum(axis=0) > 0) & (2 * near.sum(axis=0) > there.sum(axis=0))

@@ -225,8 +225,6 @@ def find_again(
     tracks: Tracks,
     state: State,
     places: Places | None = None,
-    on_pair: Callable[[], None] = lambda: None,
-    wanted: Bool[np.ndarray, " E"] | None = None,
 ) -> None:
     """Look in the other frame of each pair for the points that have not been found there yet.
 
@@ -234,8 +232,6 @@ def find_again(
         tracks: Changed in place.
         state: Cameras and inverse depths of the points, which say how patches change their shape.
         places: Where to look; None = where the cameras expect the points.
-        on_pair: Called after each pair.
-        wanted: The pairs to look in; None = all.
     """
     levels = tracks.pyramids.levels
 
@@ -253,16 +249,14 @@ def find_again(
         better = correlation > tracks.correlation[e]
         tracks.targets[e, better] = found[better]
         tracks.correlation[e, better] = correlation[better]
-        on_pair()
 
     def some(share: Int[np.ndarray, " S"]) -> None:
         for e in share:
             one(int(e))
 
-    pairs = np.arange(len(tracks.pairs)) if wanted is None else np.flatnonzero(wanted)
     threads = workers(locked=0.2)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(some, np.array_split(pairs, SHARES * threads)))
+        list(pool.map(some, np.array_split(np.arange(len(tracks.pairs)), SHARES * threads)))
 
 
 def _expected(
